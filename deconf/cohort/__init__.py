@@ -1,0 +1,1 @@
+"""The patients, their table and their embeddings."""

@@ -1,0 +1,342 @@
+"""The cohort: a table that knows its roles, and the embeddings of its rows.
+
+Everything is checked here once, at the door; whoever receives a `Cohort` may trust it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Shaped
+
+from deconf.cohort.description import described
+from deconf.cohort.fingerprint import digest, patient_digests
+from deconf.cohort.roles import checked_roles
+from deconf.cohort.selection import row_numbers, rows_with
+from deconf.cohort.splits import Rows, patient_folds, patient_split, without_patients
+from deconf.cohort.store import existing, looks_like_path, read_table, read_vectors
+from deconf.cohort.vectors import Embeddings, checked, from_column, kept_rows, positions
+from deconf.errors import CohortError, SettingsError, did_you_mean, listing
+from deconf.maths.kinds import is_categorical
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Cohort:
+    """Studies, their patients, sites and outcomes, with or without embeddings.
+
+    Made by `Cohort.read` or `Cohort.from_arrays`, which check everything; the constructor
+    itself checks nothing.  Frozen: what is handed out is a copy or read-only, so that the
+    digest keeps its word.
+
+    Attributes
+    ----------
+    table : DataFrame of n rows
+        A copy, rows 0 to n - 1: changing it changes nothing here.
+    roles : mapping
+        ``image``, ``patient``, ``site`` and ``outcome`` to a column name or None; several
+        outcomes are a tuple.
+    embeddings : (n, d) array of float32, read-only, or None
+        ``(n, ...)`` when the cohort holds a stack of images.
+    dropped : int
+        Rows left out on reading because they had no embedding.
+    """
+
+    _table: pd.DataFrame
+    _roles: dict[str, Any]
+    _embeddings: np.ndarray | None
+    _number: np.ndarray  # of each row in the table as read; survives subsets
+    dropped: int = 0
+
+    @classmethod
+    def read(
+        cls,
+        table: Any,
+        *,
+        image: str | None = None,
+        embedding: Any = None,
+        patient: str | None = None,
+        site: str | None = None,
+        outcome: str | Sequence[str] | None = None,
+        on_missing: str = "raise",
+    ) -> Cohort:
+        """Read a table, say what its columns are, and find the embedding of every row.
+
+        Parameters
+        ----------
+        table : path, DataFrame, or anything with ``to_pandas()``
+            .csv, .csv.gz, .tsv, .tsv.gz or .parquet.
+        image, patient, site : column names, optional
+            Without ``patient`` each row is its own patient.
+        embedding : path, column name or (n, d) array, optional
+            .npy in the order of the table; .npz (``emb``, or its only matrix), joined on an array
+            named like a column if there is one; .parquet with a column of lists, of fixed-size
+            binary (float32, or as the field's metadata ``dtype`` says) or one numeric column per
+            dimension, joined likewise.  A relative path may also be relative to the table.
+        outcome : column name or several, optional
+            Values may be missing.
+        on_missing : "raise" or "drop"
+            What to do with rows that have no embedding.
+
+        Raises
+        ------
+        CohortError
+            The table, a role or the embeddings are not what they were said to be.
+        ReadError
+            A file is missing, damaged or of another kind.
+
+        Examples
+        --------
+        >>> films = pd.DataFrame({"who": ["ann", "ann", "bo"], "ill": [1, 1, 0]})
+        >>> Cohort.read(films, patient="who", outcome="ill")
+        Cohort(3 rows, 2 patients, patient='who', outcome='ill')
+        """
+        if on_missing not in ("raise", "drop"):
+            raise SettingsError(f"on_missing is {on_missing!r}: expected 'raise' or 'drop'.")
+        frame, folder = read_table(table)
+        in_table = embedding if isinstance(embedding, str) and embedding in frame.columns else None
+        roles = checked_roles(
+            frame, image=image, embedding=in_table, patient=patient, site=site, outcome=outcome
+        )
+        number = np.arange(len(frame))
+        if embedding is None:
+            return cls(frame.reset_index(drop=True), roles, None, number)
+        if not isinstance(embedding, str | Path):
+            return cls._checked(frame, roles, embedding, number)
+        position: np.ndarray | None
+        if in_table is not None:
+            vectors, position = from_column(frame.pop(in_table))
+        else:
+            path = _embedding_file(embedding, folder, frame)
+            vectors = read_vectors(path, frame.columns)
+            position = positions(vectors, frame, image)
+        if position is None:
+            return cls._checked(frame, roles, vectors.values, number)
+        ids = frame[image or patient] if image or patient else pd.Series(number)
+        kept = kept_rows(vectors, position, ids, on_missing)
+        dropped = len(frame) - len(kept)
+        found = vectors.values[position[kept]]
+        return cls._checked(frame.iloc[kept], roles, found, number[kept], dropped)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        embeddings: Any,
+        table: Any,
+        *,
+        image: str | None = None,
+        patient: str | None = None,
+        site: str | None = None,
+        outcome: str | Sequence[str] | None = None,
+    ) -> Cohort:
+        """Pair embeddings with the rows of a table, in the same order.
+
+        Parameters
+        ----------
+        embeddings : (n, d) array, torch tensor on any device, or lists
+            ``(n, ...)`` with more axes is taken for a stack of images.
+        table : path, DataFrame, or anything with ``to_pandas()``; n rows
+        image, patient, site, outcome
+            As in `Cohort.read`.
+
+        Raises
+        ------
+        CohortError
+
+        Examples
+        --------
+        >>> Cohort.from_arrays(np.zeros((2, 8)), pd.DataFrame({"site": ["A", "B"]}), site="site")
+        Cohort(2 rows, 2 patients, site='site', embeddings 2 x 8)
+        """
+        frame, _ = read_table(table)
+        roles = checked_roles(frame, image=image, patient=patient, site=site, outcome=outcome)
+        return cls._checked(frame, roles, embeddings, np.arange(len(frame)))
+
+    @classmethod
+    def _checked(
+        cls,
+        frame: pd.DataFrame,
+        roles: dict[str, Any],
+        embeddings: Any,
+        number: np.ndarray,
+        dropped: int = 0,
+    ) -> Cohort:
+        frame = frame.reset_index(drop=True)
+        vectors = checked(embeddings, frame, roles["image"], roles["patient"])
+        return cls(frame, roles, vectors, number, dropped)
+
+    def with_embeddings(self, embeddings: Any) -> Cohort:
+        """Return the same cohort with other embeddings, one for each row.
+
+        Raises
+        ------
+        CohortError
+        """
+        return self._checked(self._table, self._roles, embeddings, self._number, self.dropped)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._table)
+
+    def __repr__(self) -> str:
+        """Return one line: rows, patients, roles, shape of the embeddings."""
+        roles = [f"{role}={column!r}" for role, column in self._roles.items() if column is not None]
+        if self._embeddings is not None:
+            roles.append(f"embeddings {' x '.join(map(str, self._embeddings.shape))}")
+        patients = len(pd.unique(self.patients))
+        return f"Cohort({', '.join([f'{len(self):,} rows', f'{patients:,} patients', *roles])})"
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A copy of the table."""
+        return self._table.copy()
+
+    @property
+    def roles(self) -> Mapping[str, Any]:
+        """Which column has which role."""
+        return MappingProxyType(self._roles)
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        """The embeddings, read-only."""
+        if self._embeddings is None:
+            return None
+        view = self._embeddings.view()
+        view.flags.writeable = False
+        return view
+
+    @property
+    def patients(self) -> Shaped[np.ndarray, " n"]:
+        """The patient of each row: their id, or without that role the row's number as read."""
+        column = self._roles["patient"]
+        return self._number.copy() if column is None else self._table[column].to_numpy(copy=True)
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """The outcome columns, possibly none."""
+        outcome = self._roles["outcome"]
+        return () if outcome is None else (outcome,) if isinstance(outcome, str) else outcome
+
+    def subset(self, rows: Any) -> Cohort:
+        """Return some of the rows.
+
+        Parameters
+        ----------
+        rows : (n,) mask, or row numbers
+
+        Raises
+        ------
+        CohortError
+            A mask of another length or with missing values, numbers out of range, no row left.
+
+        Examples
+        --------
+        >>> cohort = Cohort.read(pd.DataFrame({"site": ["A", "B", "A"]}), site="site")
+        >>> len(cohort.subset(cohort.table["site"] == "A"))
+        2
+        """
+        index = row_numbers(rows, len(self))
+        embeddings = None if self._embeddings is None else self._embeddings[index]
+        table = self._table.iloc[index].reset_index(drop=True)
+        return Cohort(table, self._roles, embeddings, self._number[index], self.dropped)
+
+    def split(self, test_size: float = 0.2, seed: int = 0) -> tuple[Cohort, Cohort]:
+        """Set a share of the patients aside; return ``(train, test)``.
+
+        Patients never straddle.  Both sides hold their share of every site and outcome as far as
+        whole patients allow.
+
+        Raises
+        ------
+        CohortError
+            One patient only, or ``test_size`` is no share.
+        """
+        train, test = patient_split(self.patients, test_size, strata=self._strata(), seed=seed)
+        return self.subset(train), self.subset(test)
+
+    def folds(self, folds: int = 5, seed: int = 0) -> Iterator[tuple[Rows, Rows]]:
+        """Yield ``(train, test)`` row numbers; every row is tested once, patients never straddle.
+
+        Raises
+        ------
+        CohortError
+            Fewer patients than folds.
+        """
+        yield from patient_folds(self.patients, folds, strata=self._strata(), seed=seed)
+
+    def hold_out(self, column: str, values: Any) -> tuple[Cohort, Cohort]:
+        """Hold out the rows with some values of a column; return ``(train, test)``.
+
+        The held-out patients' other rows leave training too, and so do rows where the column is
+        missing: nobody can say that they are not of the held-out kind.
+
+        Parameters
+        ----------
+        column : str
+        values : one value or several
+
+        Raises
+        ------
+        CohortError
+            Unknown column or value, or nobody left to train on.
+        """
+        is_held_out = rows_with(self._table, column, values)
+        known = self._table[column].notna().to_numpy()
+        train, test = without_patients(is_held_out, self.patients, known=known)
+        if len(train) == 0:
+            raise CohortError(
+                f"nobody is left to train on when {column} = {values!r} is held out: every other "
+                "patient has rows there too, or no recorded value."
+            )
+        return self.subset(train), self.subset(test)
+
+    def _strata(self) -> np.ndarray:
+        """Return a code for each row's site and outcomes, numbers by quarters."""
+        columns = [c for c in [self._roles["site"], *self.outcomes] if c is not None]
+        codes = [np.zeros(len(self), dtype=int)]
+        for column in columns:
+            values = self._table[column]
+            if not is_categorical(values):
+                values = pd.qcut(values, 4, labels=False, duplicates="drop")
+            codes.append(pd.factorize(values, use_na_sentinel=False)[0])
+        return np.unique(np.stack(codes), axis=1, return_inverse=True)[1]
+
+    def describe(self) -> pd.DataFrame:
+        """Return one row per column, those with a role first, and one for the embeddings.
+
+        Columns ``role``, ``kind``, ``levels`` (distinct values), ``missing``, ``n`` (recorded) and
+        ``note`` (what to mind: an outcome with one value only, rows dropped).  ``.attrs`` holds
+        the numbers of ``rows``, ``patients`` and ``dropped``.
+        """
+        patients = len(pd.unique(self.patients))
+        return described(self._table, self._roles, self._embeddings, patients, self.dropped)
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of the table and the embeddings, in hexadecimal."""
+        return digest(self._table, self._embeddings)
+
+    def patient_digests(self, salt: str) -> frozenset[str]:
+        """Return a salted sha256 for each patient, so that a saved model carries no identifiers.
+
+        Two cohorts that share a patient share a digest under the same salt.  Without a patient
+        role the image name stands in, else the embedding itself, else the row.
+        """
+        column = self._roles["patient"] or self._roles["image"]
+        return patient_digests(salt, self._table, column, self._embeddings, self._number)
+
+
+def _embedding_file(embedding: str | Path, folder: Path | None, table: pd.DataFrame) -> Path:
+    """Return the file that is meant, or say that the name is neither a file nor a column."""
+    if isinstance(embedding, str) and not looks_like_path(embedding):
+        raise CohortError(
+            f"embedding is {embedding!r}: neither a column nor a .npy, .npz or .parquet file."
+            f"{did_you_mean(embedding, table.columns)} Columns: {listing(table.columns, 24)}."
+        )
+    return existing(embedding, folder)

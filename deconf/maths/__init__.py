@@ -1,0 +1,1 @@
+"""Arrays to arrays: moments, maps, designs, intervals, permutations."""

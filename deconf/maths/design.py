@@ -1,0 +1,203 @@
+"""Table and invariance turned into arrays, once: design of the confounders, strata, basis.
+
+Methods and attackers never see column names.  What is decided here (which column is a category,
+what a missing value means, what is left out) is kept in the encoding, so that the confounders of
+new images are read in the same way.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from deconf.errors import CohortError, listing
+from deconf.maths import kinds
+from deconf.maths.moments import Given
+
+MANY_MISSING = 0.05  # share of missing values from which "unknown" is a level of its own
+SMALL_BLOCK = 16  # joint levels up to which two categorical confounders get an interaction
+THIN_STRATUM = 20  # mean rows of a stratum below which strata give way to an additive basis
+MOST_LEVELS = 24  # distinct rows up to which a design is a set of levels
+CLIP = 4.0  # standard deviations at which a continuous confounder is cut off
+
+
+@dataclass(frozen=True)
+class Column:
+    """How one confounder is read: as levels, or as a standardised number and its square."""
+
+    name: str
+    levels: tuple[Any, ...] | None
+    centre: float = 0.0
+    scale: float = 1.0
+    has_unknown: bool = False
+
+    @classmethod
+    def of(cls, series: pd.Series[Any]) -> Column:
+        """Decide how to read a column from its training values."""
+        unknown = bool(series.isna().mean() >= MANY_MISSING)
+        if kinds.is_categorical(series):
+            return cls(str(series.name), tuple(kinds.levels(series)), has_unknown=unknown)
+        values = kinds.numbers(series)
+        scale = float(np.nanstd(values)) or 1.0
+        return cls(str(series.name), None, float(np.nanmean(values)), scale, unknown)
+
+    def encode(self, series: pd.Series[Any]) -> tuple[Float[ndarray, "n j"], Bool[ndarray, " n"]]:
+        """Return the columns of the design, and which rows could be read."""
+        missing = series.isna().to_numpy()
+        if self.levels is not None:
+            place = {level: i for i, level in enumerate(self.levels)}
+            codes = np.array([place.get(v, -1) for v in series.tolist()])
+            if self.has_unknown:
+                codes[missing] = len(self.levels)
+            hot = np.eye(len(self.levels) + self.has_unknown)[codes] * (codes >= 0)[:, None]
+            return hot, codes >= 0
+        values = np.clip((kinds.numbers(series) - self.centre) / self.scale, -CLIP, CLIP)
+        values = np.where(missing, 0.0, values)
+        parts = [values, np.where(missing, 0.0, values**2 - 1)]
+        if self.has_unknown:
+            parts.append(missing.astype(float))
+        return np.stack(parts, axis=1), np.full(len(series), True) if self.has_unknown else ~missing
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a set of confounders becomes a design of k columns."""
+
+    columns: tuple[Column, ...]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, names: Sequence[str]) -> Encoding:
+        """Read the training table."""
+        return cls(tuple(Column.of(table[name]) for name in names))
+
+    def encode(self, table: pd.DataFrame) -> tuple[Float[ndarray, "n k"], Bool[ndarray, " n"]]:
+        """Return (n, k) and the rows in which every confounder could be read."""
+        blocks, read = [], np.ones(len(table), dtype=bool)
+        for column in self.columns:
+            if column.name not in table:
+                raise CohortError(
+                    f"the table has no column {column.name!r}, which this map reads. "
+                    f"Columns: {listing(table.columns)}."
+                )
+            block, known = column.encode(table[column.name])
+            blocks.append(block)
+            read &= known
+        for (a, x), (b, y) in itertools.combinations(zip(self.columns, blocks, strict=True), 2):
+            both = a.levels is not None and b.levels is not None
+            if both and x.shape[1] * y.shape[1] <= SMALL_BLOCK:
+                product = x[:, 1:, None] * y[:, None, 1:]
+                blocks.append(product.reshape(len(x), -1))
+        return np.hstack(blocks), read
+
+
+@dataclass(frozen=True)
+class Design:
+    """Arrays of one constraint, in the rows of the table that can be used.
+
+    Attributes
+    ----------
+    rows : (m,) int
+        Which rows of the table are used.
+    c, given : (m, k) and Given
+        Design of the confounders, and adjustment set.
+    labelled : (m,) bool
+        Rows whose adjustment set is recorded; the others form a stratum of their own.
+    encoding : Encoding
+    dropped : int
+        Rows left out: a confounder is missing (and rarely so), or the adjustment set is and
+        unlabelled rows are not used.
+    """
+
+    rows: Int[ndarray, " m"]
+    c: Float[ndarray, "m k"]
+    given: Given
+    labelled: Bool[ndarray, " m"]
+    encoding: Encoding
+    dropped: int
+
+
+def design(
+    table: pd.DataFrame,
+    confounders: Sequence[str],
+    given: Sequence[str] = (),
+    *,
+    outcomes: Sequence[str] = (),
+    unlabelled: bool = True,
+) -> Design:
+    """Return the arrays of ``z ⊥ confounders | given``.
+
+    Parameters
+    ----------
+    outcomes : sequence of str
+        Those of the adjustment set that are outcomes.  Several are held jointly by regression,
+        since cells of fourteen findings would be empty.
+    unlabelled : bool
+        Rows whose adjustment set is not recorded form a stratum of their own, and help to
+        estimate the trace.  This assumes that inside that stratum the confounder is unrelated to
+        what differs; False leaves them out.
+    """
+    encoding = Encoding.of(table, confounders)
+    c, read = encoding.encode(table)
+    labelled = ~table[list(given)].isna().any(axis=1).to_numpy() if given else np.ones(len(c), bool)
+    use = read if unlabelled else read & labelled
+    rows = np.flatnonzero(use)
+    held = adjustment(table.iloc[rows], given, labelled[rows], outcomes=outcomes)
+    return Design(rows, c[rows], held, labelled[rows], encoding, int(len(c) - len(rows)))
+
+
+def adjustment(
+    table: pd.DataFrame,
+    given: Sequence[str],
+    labelled: Bool[ndarray, " n"],
+    *,
+    outcomes: Sequence[str] = (),
+) -> Given:
+    """Return strata of the categorical columns, and a basis of the continuous ones."""
+    several = [g for g in given if g in outcomes]
+    additive = several if len(several) > 1 else []
+    categorical = [g for g in given if kinds.is_categorical(table[g]) and g not in additive]
+    smooth = [g for g in given if g not in categorical and g not in additive]
+    codes = _joint(table, categorical, labelled)
+    if len(codes) / (codes.max(initial=0) + 1) < THIN_STRATUM:
+        additive, codes = additive + categorical, _joint(table, [], labelled)
+    parts = [_hot(table[g]) for g in additive] + [_spline(table[g]) for g in smooth]
+    basis = np.hstack(parts) * labelled[:, None] if parts else None
+    return Given(codes, basis)
+
+
+def levels_of(c: Float[ndarray, "n k"]) -> Int[ndarray, " n"] | None:
+    """Return the level of each row of a design, or None where it is continuous."""
+    distinct, codes = np.unique(c, axis=0, return_inverse=True)
+    return codes.ravel() if len(distinct) <= MOST_LEVELS else None
+
+
+def _joint(table: pd.DataFrame, names: Sequence[str], labelled: ndarray) -> Int[ndarray, " n"]:
+    joint = np.zeros(len(table), dtype=np.int64)
+    for name in names:
+        codes, levels = kinds.codes(table[name])
+        joint = joint * (len(levels) + 1) + codes
+    joint[~labelled] = joint.max(initial=0) + 1
+    return np.unique(joint, return_inverse=True)[1].ravel()
+
+
+def _hot(series: pd.Series[Any]) -> Float[ndarray, "n j"]:
+    codes, levels = kinds.codes(series)
+    hot: ndarray = (np.eye(len(levels))[codes] * (codes >= 0)[:, None])[:, 1:]
+    return hot
+
+
+def _spline(series: pd.Series[Any]) -> Float[ndarray, "n 5"]:
+    from sklearn.preprocessing import SplineTransformer
+
+    values = kinds.numbers(series)
+    filled = np.where(np.isnan(values), np.nanmedian(values), values)[:, None]
+    spline = SplineTransformer(n_knots=4, knots="quantile", extrapolation="linear")
+    basis: ndarray = spline.fit_transform(filled)[:, 1:]
+    return basis

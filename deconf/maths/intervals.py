@@ -1,0 +1,304 @@
+"""AUROC with ties and weights, and intervals that resample whole patients.
+
+Films of one patient are not independent, so a bootstrap over films gives intervals that are
+too short.  Here patients are drawn with replacement and bring all their films (Field & Welsh,
+"Bootstrapping clustered data", JRSS B 2007).  A draw is a row of weights, not a list of rows:
+every statistic takes the same ``(B, n)`` weights, which makes two representations *paired* by
+construction and an AUROC over a thousand draws one sort.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Real, Shaped
+
+# A resample may hold one class only and then has no AUROC.  Where more than this share of the
+# draws is lost, the rest describe the lucky ones and no interval is given.
+MOST_DRAWS_LOST = 0.2
+
+# Draws are handled in blocks of about this many numbers, so that the copies stay in the cache.
+BLOCK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the interval around it.
+
+    Examples
+    --------
+    >>> print(Interval(0.714, 0.652, 0.771))
+    0.71 [0.65, 0.77]
+    >>> print(Interval(0.714, 0.66, 0.76, level=0.9))
+    0.71 [0.66, 0.76] (90 %)
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    def __str__(self) -> str:
+        """Return the estimate with its limits, two decimals; the level unless it is 95 %."""
+        text = f"{self.estimate:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return text if self.level == 0.95 else f"{text} ({100 * self.level:g} %)"
+
+
+def auroc(
+    score: Real[np.ndarray, " n"],
+    label: Shaped[np.ndarray, " n"],
+    weights: Real[np.ndarray, " n"] | None = None,
+) -> float:
+    """Return the area under the ROC curve; a tie counts one half.
+
+    The chance that a random positive scores above a random negative (Hanley & McNeil 1982).
+    ``nan`` where one class has no weight, or where a score is ``nan``.
+
+    Parameters
+    ----------
+    score : (n,) array
+        Higher means more likely positive.
+    label : (n,) array of bool or of 0 and 1
+    weights : (n,) array of non-negative numbers, optional
+        A weight of two is a row written twice.
+
+    Examples
+    --------
+    >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([0, 0, 1, 1]))
+    0.875
+    """
+    one = np.ones(len(score)) if weights is None else weights
+    return float(weighted_aurocs(score, label, one[np.newaxis])[0])
+
+
+def weighted_aurocs(
+    score: Real[np.ndarray, " n"],
+    label: Shaped[np.ndarray, " n"],
+    weights: Real[np.ndarray, "draws n"],
+) -> Float[np.ndarray, " draws"]:
+    """Return `auroc` under each row of weights; the scores are sorted once.
+
+    ``Σ_s P(s) (N(<s) + N(s)/2) / (P N)`` over the distinct scores s, where P(s) and N(s) are the
+    weights of the positives and the negatives that score exactly s.
+    """
+    areas = np.full(len(weights), np.nan)
+    if len(score) == 0 or np.isnan(score).any():
+        return areas
+    order = np.argsort(score, kind="stable")
+    ordered, positive = score[order], label[order].astype(bool)
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])  # where each tie begins
+    step = max(1, BLOCK // len(score))
+    for start in range(0, len(weights), step):
+        drawn = weights[start : start + step][:, order].astype(float)
+        p = np.add.reduceat(drawn * positive, first, axis=1)
+        n = np.add.reduceat(drawn * ~positive, first, axis=1)
+        pairs = p.sum(axis=1) * n.sum(axis=1)
+        won = (p * (np.cumsum(n, axis=1) - n / 2)).sum(axis=1)
+        np.divide(won, pairs, out=areas[start : start + step], where=pairs > 0)
+    return areas
+
+
+def stratified_auroc(
+    score: Real[np.ndarray, " n"],
+    label: Shaped[np.ndarray, " n"],
+    strata: Shaped[np.ndarray, " n"],
+    weights: Real[np.ndarray, " n"] | None = None,
+) -> float:
+    """Return the AUROC within strata, averaged by the number (weight) of rows in each.
+
+    Only pairs of the same stratum are compared, so a score that knows no more than the stratum
+    gets 0.5.  A stratum with a single class has no AUROC and is left out, average included.
+
+    Examples
+    --------
+    >>> stratum = np.array([0, 0, 1, 1])
+    >>> stratified_auroc(stratum, np.array([0, 1, 0, 1]), stratum)
+    0.5
+    """
+    one = np.ones(len(score)) if weights is None else weights
+    return float(stratified_aurocs(score, label, strata, one[np.newaxis])[0])
+
+
+def stratified_aurocs(
+    score: Real[np.ndarray, " n"],
+    label: Shaped[np.ndarray, " n"],
+    strata: Shaped[np.ndarray, " n"],
+    weights: Real[np.ndarray, "draws n"],
+) -> Float[np.ndarray, " draws"]:
+    """Return `stratified_auroc` under each row of weights."""
+    areas, sizes = [], []
+    codes = factorised(strata)
+    for stratum in range(int(codes.max(initial=-1)) + 1):
+        rows = np.flatnonzero(codes == stratum)
+        if len(np.unique(label[rows])) < 2:
+            continue
+        drawn = weights[:, rows]
+        areas.append(weighted_aurocs(score[rows], label[rows], drawn))
+        sizes.append(drawn.sum(axis=1, dtype=float))
+    return _mean_of_recorded(areas, sizes, draws=len(weights))
+
+
+def multilevel_auroc(
+    scores: Real[np.ndarray, "n levels"],
+    codes: Real[np.ndarray, " n"],
+    strata: Shaped[np.ndarray, " n"] | None = None,
+    weights: Real[np.ndarray, " n"] | None = None,
+) -> float:
+    """Return the mean over levels of the AUROC of one level against the rest.
+
+    Every level counts the same however rare (macro average, Provost & Domingos 2001); a level
+    that is absent, or that shares no stratum with another, is left out.  With two levels and one
+    score per row (``scores[:, 0] == -scores[:, 1]``) it is the ordinary AUROC.
+
+    Parameters
+    ----------
+    scores : (n, levels) array
+        Column l: how much the row looks like level l.
+    codes : (n,) array of int
+        The level of each row, 0 to levels - 1.
+    strata : (n,) array, optional
+        Compare only within strata, see `stratified_auroc`.
+    weights : (n,) array, optional
+    """
+    one = np.ones(len(scores)) if weights is None else weights
+    return float(multilevel_aurocs(scores, codes, strata, one[np.newaxis])[0])
+
+
+def multilevel_aurocs(
+    scores: Real[np.ndarray, "n levels"],
+    codes: Real[np.ndarray, " n"],
+    strata: Shaped[np.ndarray, " n"] | None,
+    weights: Real[np.ndarray, "draws n"],
+) -> Float[np.ndarray, " draws"]:
+    """Return `multilevel_auroc` under each row of weights."""
+    strata = np.zeros(len(scores), dtype=int) if strata is None else factorised(strata)
+    areas = [
+        stratified_aurocs(scores[:, level], codes == level, strata, weights)
+        for level in range(scores.shape[1])
+    ]
+    return _mean_of_recorded(areas, [np.ones(len(weights))] * len(areas), draws=len(weights))
+
+
+def patient_weights(
+    patients: Shaped[np.ndarray, " n"], draws: int, seed: int
+) -> Float[np.ndarray, "draws n"]:
+    """Draw patients with replacement; return how often each of their rows was drawn.
+
+    Rows of one patient share their weight.  Reuse the same weights for two representations and
+    the difference of the two statistics, draw by draw, is a paired bootstrap.
+
+    Returns
+    -------
+    (draws, n) array of float32
+        Each row sums to the number of patients when every patient has one film.
+
+    Examples
+    --------
+    >>> weights = patient_weights(np.array(["ann", "ann", "bo"]), draws=4, seed=0)
+    >>> bool((weights[:, 0] == weights[:, 1]).all())
+    True
+    """
+    codes = factorised(patients)
+    count = int(codes.max(initial=-1)) + 1
+    drawn = np.random.default_rng(seed).integers(count, size=(draws, count))
+    drawn += count * np.arange(draws)[:, np.newaxis]  # one bincount for all draws
+    times = np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count)
+    return times.astype(np.float32)[:, codes]
+
+
+def interval(draws: Real[np.ndarray, " draws"], estimate: float, level: float = 0.95) -> Interval:
+    """Return the percentile interval of bootstrap draws around an estimate.
+
+    Draws that are ``nan`` (a resample with one class) are left out.  Where more than a fifth
+    are, the limits are ``nan``: what is left is a selection, not the sampling distribution.
+
+    Examples
+    --------
+    >>> print(interval(np.linspace(0.5, 0.9, 1001), estimate=0.7))
+    0.70 [0.51, 0.89]
+    """
+    recorded = draws[~np.isnan(draws)]
+    if len(recorded) == 0 or len(recorded) < (1 - MOST_DRAWS_LOST) * len(draws):
+        return Interval(estimate, math.nan, math.nan, level)
+    low, high = np.quantile(recorded, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), level)
+
+
+def bootstrap(
+    statistic: Callable[[Real[np.ndarray, "draws n"]], Float[np.ndarray, " draws"]],
+    patients: Shaped[np.ndarray, " n"],
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return a statistic of weighted rows and its patient-clustered interval.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes ``(B, n)`` weights, returns ``(B,)`` values: one of the vectorised functions of
+        this file, or the difference of two of them for a paired comparison.
+
+    Examples
+    --------
+    >>> score, label = np.arange(40.0), np.arange(40) % 4 > 1
+    >>> result = bootstrap(lambda w: weighted_aurocs(score, label, w), np.arange(40), seed=0)
+    >>> result.low < result.estimate < result.high
+    True
+    """
+    estimate = float(statistic(np.ones((1, len(patients))))[0])
+    return interval(statistic(patient_weights(patients, draws, seed)), estimate, level)
+
+
+def holm(p: Real[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    """Return Holm's adjusted p-values (Holm 1979); ``nan`` (a test not run) stays ``nan``.
+
+    Examples
+    --------
+    >>> holm(np.array([0.01, 0.04, 0.03]))
+    array([0.03, 0.06, 0.06])
+    """
+    p = np.asarray(p, dtype=float)
+    adjusted = np.full(len(p), np.nan)
+    order = np.argsort(p, kind="stable")[: int((~np.isnan(p)).sum())]  # nan sorts last
+    # The i-th smallest of m is multiplied by m - i, and no later one may come out smaller.
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted
+
+
+def kish(weights: Real[np.ndarray, " n"]) -> float:
+    """Return Kish's effective sample size ``(Σw)² / Σw²``; 0 when all weights are zero.
+
+    Examples
+    --------
+    >>> kish(np.array([1.0, 1.0, 0.0]))
+    2.0
+    """
+    weights = np.asarray(weights, dtype=float)
+    squares = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def factorised(values: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+    """Return codes 0, 1, ... for distinct values of any kind; missing is a value of its own."""
+    return pd.factorize(values, use_na_sentinel=False)[0]
+
+
+def _mean_of_recorded(
+    areas: list[np.ndarray], sizes: list[np.ndarray], *, draws: int
+) -> Float[np.ndarray, " draws"]:
+    """Average areas by size, draw by draw, leaving out those that are nan."""
+    if not areas:
+        return np.full(draws, np.nan)
+    stacked = np.stack(areas)
+    size = np.where(np.isnan(stacked), 0.0, np.stack(sizes))
+    total = size.sum(axis=0)
+    mean = np.full(draws, np.nan)
+    np.divide((size * np.nan_to_num(stacked)).sum(axis=0), total, out=mean, where=total > 0)
+    return mean

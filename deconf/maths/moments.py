@@ -1,0 +1,331 @@
+"""Weighted moments of embedding and confounder, cell by cell: streamed, merged, pooled.
+
+One covariance in the house.  Every closed-form method starts from these numbers, so that sites
+can share moments instead of images and a pass over shards gives what one batch would.
+
+Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+variances", 1979 (the merge).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from deconf.errors import SettingsError
+
+CHUNK = 8192  # rows: large enough for BLAS, small enough that float32 sums keep seven digits
+
+
+@dataclass(frozen=True)
+class Given:
+    """The adjustment set as arrays.
+
+    Parameters
+    ----------
+    codes : (n,) int
+        Strata: the joint levels of the categorical columns, 0..K-1.
+    basis : (n, m) float or None
+        Smooth functions of the continuous columns (and additive codes of several outcomes),
+        removed by regression.
+    """
+
+    codes: Int[ndarray, " n"]
+    basis: Float[ndarray, "n m"] | None = None
+
+    @classmethod
+    def nothing(cls, n: int) -> Given:
+        """Return the empty adjustment set: one stratum."""
+        return cls(np.zeros(n, dtype=np.int64))
+
+    def rows(self, index: ndarray) -> Given:
+        """Return the same for some rows."""
+        return Given(self.codes[index], None if self.basis is None else self.basis[index])
+
+
+@dataclass(frozen=True)
+class CellMoments:
+    """Moments of x = [embedding, design, basis] in each of K cells, in float64.
+
+    Attributes
+    ----------
+    width, design : int
+        How many leading columns of x are the embedding (d), and how many after it the
+        confounder design (k); the rest (m) is the basis of the adjustment set.
+    count, units, weight, weight2 : (K,)
+        Rows, independent units (patients), sum of weights, sum over the units of their squared
+        weight.  A patient whose films are split between shards counts once in each.
+    mean : (K, d+k+m)
+        Weighted mean of each cell.
+    scatter : (K, d+k+m, d+k+m)
+        Sum of w (x - mean)(x - mean)^T, no normaliser.
+    """
+
+    width: int
+    design: int
+    count: Float[ndarray, " K"]
+    units: Float[ndarray, " K"]
+    weight: Float[ndarray, " K"]
+    weight2: Float[ndarray, " K"]
+    mean: Float[ndarray, "K p"]
+    scatter: Float[ndarray, "K p p"]
+
+    def merge(self, other: CellMoments) -> CellMoments:
+        """Return the moments of both sets of rows; cells are matched by position."""
+        mine, yours = ((m.width, m.design, *m.mean.shape) for m in (self, other))
+        if mine != yours:
+            raise SettingsError(
+                "moments can be merged where (embedding, design, cells, all columns) agree, and "
+                f"these have {mine} and {yours}: use one encoding and cells= for every shard."
+            )
+        both = [np.stack([getattr(self, f), getattr(other, f)], axis=1) for f in _FIELDS]
+        cells = len(self.weight)
+        flat = [b.reshape(2 * cells, *b.shape[2:]) for b in both]
+        return _pooled(self, flat, np.repeat(np.arange(cells), 2), cells)
+
+    def pool(self, groups: Int[ndarray, " K"]) -> CellMoments:
+        """Return the moments of unions of cells, exactly: cell i goes to group ``groups[i]``."""
+        groups = np.asarray(groups)
+        return _pooled(self, [getattr(self, f) for f in _FIELDS], groups, int(groups.max()) + 1)
+
+    def reweighted(self, factor: Float[ndarray, " K"]) -> CellMoments:
+        """Return the moments with every row of cell i weighted ``factor[i]`` times more.
+
+        Weights that depend on the cell only need no second pass over the data.
+        """
+        f = np.asarray(factor, dtype=np.float64)
+        return replace(
+            self,
+            weight=self.weight * f,
+            weight2=self.weight2 * f**2,
+            scatter=self.scatter * f[:, None, None],
+        )
+
+    @property
+    def effective_size(self) -> float:
+        """Kish's size (sum w)^2 / sum w^2, w the weight of a patient, less one for each cell.
+
+        As if all films of a patient said the same: a few patients with very many films would
+        else pass chance off as a trace.
+        """
+        kish = self.weight.sum() ** 2 / self.weight2.sum()
+        return float(max(kish - np.count_nonzero(self.weight), 1.0))
+
+    def within(self) -> list[Stratum]:
+        """Return the covariances inside every non-empty cell, the basis regressed out."""
+        d, k = self.width, self.design
+        total = self.weight.sum()
+        strata = []
+        for weight, count, scatter in zip(self.weight, self.count, self.scatter, strict=True):
+            if weight <= 0:
+                continue
+            cov = without_basis(scatter / weight, d + k)
+            strata.append(
+                Stratum(weight / total, int(count), cov[:d, :d], cov[:d, d:], cov[d:, d:])
+            )
+        return strata
+
+    @property
+    def centre(self) -> Float[ndarray, " d"]:
+        """Weighted mean of the embedding over all cells."""
+        shares: ndarray = self.weight / self.weight.sum()
+        return shares @ self.mean[:, : self.width]
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Covariances in one stratum, normalised by the sum of weights: pi_s, zz, zc, cc."""
+
+    share: float
+    count: int
+    zz: Float[ndarray, "d d"]
+    zc: Float[ndarray, "d k"]
+    cc: Float[ndarray, "k k"]
+
+
+_FIELDS = ("count", "units", "weight", "weight2", "mean", "scatter")
+
+
+def _pooled(
+    like: CellMoments, fields: list[ndarray], groups: ndarray, size: int
+) -> CellMoments:
+    count, units, weight, weight2, mean, scatter = fields
+    add = np.zeros((size, len(groups)))
+    add[groups, np.arange(len(groups))] = 1.0
+    total = add @ weight
+    centre = (add * weight) @ mean / np.where(total > 0, total, 1.0)[:, None]
+    out = np.zeros((size, *scatter.shape[1:]))
+    for cell, group in enumerate(groups):  # M = sum M_i + w_i (m_i - m)(m_i - m)^T
+        delta = mean[cell] - centre[group]
+        out[group] += scatter[cell] + weight[cell] * np.outer(delta, delta)
+    for group in range(size):
+        _flatten(out[group], total[group], centre[group])
+    return CellMoments(
+        like.width, like.design, add @ count, add @ units, total, add @ weight2, centre, out
+    )
+
+
+def cell_moments(
+    z: Float[ndarray, "n d"],
+    c: Float[ndarray, "n k"] | None = None,
+    *,
+    given: Given | None = None,
+    weights: Float[ndarray, " n"] | None = None,
+    patients: ndarray | None = None,
+    cells: int | None = None,
+) -> CellMoments:
+    """Return the moments of ``[z, c, basis]`` in the strata of ``given``.
+
+    Rows are shifted to near their mean before they are squared, so float32 features far from zero
+    lose nothing.  Products of the embedding run in its own precision by chunks and are summed in
+    float64; those among design and basis, whose columns may be collinear, are float64 throughout:
+    rounding would turn ``a + b = 1`` of a one-hot pair into one more, random, direction to erase.
+
+    Parameters
+    ----------
+    cells : int, optional
+        Number of cells where it is known beforehand: needed to merge shards in which the last
+        strata do not occur.
+
+    Raises
+    ------
+    SettingsError
+        A value is not finite, a weight is negative, weights or strata do not fit the rows.
+    """
+    given = given or Given.nothing(len(z))
+    codes = given.codes
+    w = _checked_weights(weights, len(z))
+    blocks = [b for b in (c, given.basis) if b is not None and b.shape[1]]
+    small = np.hstack([np.zeros((len(z), 0)), *blocks]).astype(np.float64, copy=False)
+    size = cells or (int(codes.max(initial=0)) + 1)
+    if len(codes) and not 0 <= codes.min() <= codes.max() < size:
+        raise SettingsError(
+            f"strata are numbered from 0 to {size - 1} here, and the rows have codes "
+            f"{codes.min()} to {codes.max()}: pass cells={codes.max() + 1}."
+        )
+    d = z.shape[1]
+    p = d + small.shape[1]
+    count, units = np.zeros(size), np.zeros(size)
+    weight, weight2 = np.zeros(size), np.zeros(size)
+    mean, scatter = np.zeros((size, p)), np.zeros((size, p, p))
+
+    for cell in range(size):
+        rows = slice(0, len(z)) if size == 1 else np.flatnonzero(codes == cell)
+        n = len(z) if size == 1 else len(rows)  # type: ignore[arg-type]
+        if n == 0:
+            continue
+        count[cell] = n
+        units[cell], weight2[cell] = _units(None if patients is None else patients[rows], n, w, rows)
+        with np.errstate(invalid="ignore", over="ignore"):  # named below
+            weight[cell], mean[cell] = _products(z, small, rows, n, w, scatter[cell])
+        _flatten(scatter[cell], weight[cell], mean[cell])
+    if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
+        raise SettingsError(_where_not_finite(z, small, w))
+    return CellMoments(d, 0 if c is None else c.shape[1], count, units, weight, weight2, mean, scatter)
+
+
+def _units(
+    patients: ndarray | None, n: int, w: ndarray | None, rows: slice | ndarray
+) -> tuple[float, float]:
+    """Return the number of patients, and the sum over them of the square of their weight."""
+    here = np.ones(n) if w is None else w[rows]
+    if patients is None:
+        return n, float(here @ here)
+    each = np.bincount(np.unique(patients, return_inverse=True)[1].ravel(), here)
+    return len(each), float(each @ each)
+
+
+def _products(
+    z: ndarray, small: ndarray, rows: slice | ndarray, n: int, w: ndarray | None, scatter: ndarray
+) -> tuple[float, ndarray]:
+    """Fill ``scatter`` with the centred products of the rows; return total weight and mean."""
+    d, kind = z.shape[1], z.dtype if z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
+    buffer = np.empty((min(CHUNK, n), d), dtype=kind)
+    total, mean = 0.0, np.zeros(len(scatter))
+    for start in range(0, n, CHUNK):
+        stop = min(start + CHUNK, n)
+        take = slice(start, stop) if isinstance(rows, slice) else rows[start:stop]
+        part, y = z[take], small[take]
+        sampled = slice(None, None, max(1, len(part) // 64))  # a shift need only be near the mean
+        shift = part[sampled].mean(axis=0, dtype=np.float64).astype(kind)
+        x = np.subtract(part, shift, out=buffer[: len(part)])
+        low = y[sampled].mean(axis=0)
+        y = y - low
+        here = np.ones(len(x)) if w is None else w[take]
+        weight = float(here.sum())
+        if weight == 0:
+            continue
+        offset = np.concatenate([here.astype(kind) @ x, here @ y]) / weight
+        if w is not None:
+            half = np.sqrt(here)[:, None]
+            x *= half.astype(kind)
+            y *= half
+        scatter[:d, :d] += x.T @ x  # numpy sees the transpose and calls syrk: half of a product
+        if len(scatter) > d:
+            cross = x.T @ y.astype(kind)
+            scatter[:d, d:] += cross
+            scatter[d:, :d] += cross.T
+            scatter[d:, d:] += y.T @ y
+        # Chan's merge: the chunk about its own mean, then the two means about the common one.
+        own = np.concatenate([shift.astype(np.float64), low]) + offset
+        both = np.stack([offset, own - mean])
+        scatter += (both.T * [-weight, total * weight / (total + weight)]) @ both
+        total += weight
+        mean += (own - mean) * (weight / total)
+    return total, mean
+
+
+def _flatten(scatter: ndarray, weight: float, mean: ndarray) -> None:
+    """Set to zero what a constant column has by rounding alone: a few units in its last place."""
+    rounding = 8 * np.finfo(np.float64).eps * np.abs(mean)
+    flat = np.diag(scatter) <= weight * rounding**2
+    scatter[flat] = 0.0
+    scatter[:, flat] = 0.0
+
+
+def _checked_weights(weights: ndarray | None, n: int) -> ndarray | None:
+    if weights is None:
+        return None
+    w = np.asarray(weights, dtype=np.float64)
+    if w.shape != (n,):
+        raise SettingsError(f"weights has shape {w.shape}; one for each of the {n} rows is needed.")
+    bad = np.flatnonzero(~(np.isfinite(w) & (w >= 0)))
+    if len(bad):
+        raise SettingsError(
+            f"weights must be finite and not negative; row {bad[0]} has {w[bad[0]]:g}."
+        )
+    if n and not w.any():
+        raise SettingsError("all weights are zero: no row is left to fit on.")
+    return w
+
+
+def _where_not_finite(z: ndarray, small: ndarray, w: ndarray | None) -> str:
+    for name, x in {"the embedding": z, "the design": small}.items():
+        bad = np.argwhere(~np.isfinite(x))
+        if len(bad):
+            row, column = bad[0]
+            return (
+                f"{name} holds {x[row, column]} in row {row}, column {column} "
+                f"({len(np.unique(bad[:, 0]))} rows in all): leave those rows out."
+            )
+    return "the embedding is too large for its precision: rescale it, or pass float64."
+
+
+def without_basis(cov: Float[ndarray, "p p"], keep: int) -> Float[ndarray, "keep keep"]:
+    """Return the covariance of the first ``keep`` columns after regression on the others.
+
+    Collinear basis columns count once (directions below 1e-10 of the largest go); a column of
+    which less than 1e-10 is left is wholly explained, and has no covariance.
+    """
+    if cov.shape[0] == keep:
+        return cov
+    own, cross = cov[:keep, :keep], cov[:keep, keep:]
+    inverse = np.linalg.pinv(cov[keep:, keep:], rcond=1e-10, hermitian=True)
+    left: ndarray = own - cross @ inverse @ cross.T
+    explained = np.diag(left) <= 1e-10 * np.diag(own)
+    left[explained] = 0.0
+    left[:, explained] = 0.0
+    return left
