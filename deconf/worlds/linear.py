@@ -212,7 +212,7 @@ class LinearWorld:
         if self.trace == "none":
             return z
         f = self._frame
-        shift = 2.0 * f[2] + 1.6 * f[0]  # not orthogonal to the disease: erasure costs something
+        shift = 3.5 * f[2] + 1.6 * f[0]  # not orthogonal to the disease: erasure costs something
         if self.trace == "shift":
             return z + shift
         coordinates = z @ f.T

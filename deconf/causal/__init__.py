@@ -1,0 +1,1 @@
+"""The causal graph, the independence it demands, and whether the table can support it."""
