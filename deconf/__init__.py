@@ -1,0 +1,54 @@
+"""Causal de-confounding of image representations.
+
+The causal graph says which independence a clean embedding must satisfy; that statement is the
+target of the method that edits the embedding and the null hypothesis of the audit that judges it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Cohort": "deconf.cohort.cohort",
+    "CausalGraph": "deconf.causal.graph",
+    "Invariance": "deconf.causal.invariance",
+    "Plan": "deconf.causal.plan",
+    "load_encoder": "deconf.encoders.base",
+    "DeconfoundedEncoder": "deconf.encoders.deconfounded",
+    "load": "deconf.encoders.deconfounded",
+    "deconfound": "deconf.front",
+    "Deconfounder": "deconf.front",
+    "audit": "deconf.audit.leakage",
+    "Audit": "deconf.audit.leakage",
+    "Verdict": "deconf.audit.verdict",
+    "compare": "deconf.audit.compare",
+    "Report": "deconf.audit.report",
+    "DeconfError": "deconf.errors",
+    "CohortError": "deconf.errors",
+    "GraphError": "deconf.errors",
+    "NotIdentified": "deconf.errors",
+    "SettingsError": "deconf.errors",
+    "LeakageError": "deconf.errors",
+    "ReadError": "deconf.errors",
+    "OverlapWarning": "deconf.errors",
+}
+_MODULES = ("methods", "encoders", "worlds")
+
+__all__ = ["__version__", *_HOMES, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"deconf.{name}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'deconf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

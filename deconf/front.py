@@ -1,0 +1,312 @@
+"""The front door: `deconfound(encoder, confounders)` -> plan -> fit."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from deconf.audit.leakage import audit
+from deconf.causal.graph import CausalGraph, as_names
+from deconf.causal.invariance import Invariance
+from deconf.causal.plan import Plan, make_plan
+from deconf.causal.weights import balancing_weights
+from deconf.cohort.cohort import Cohort
+from deconf.encoders.base import Encoder, load_encoder
+from deconf.encoders.deconfounded import DeconfoundedEncoder, new_salt
+from deconf.errors import CohortError, NotIdentified, OverlapWarning, SettingsError
+from deconf.maths import kinds
+from deconf.maths.design import Design, Encoding, design
+from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
+from deconf.methods.auto import Auto, select
+from deconf.methods.base import Method, methods, resolve
+
+logger = logging.getLogger(__name__)
+FEWEST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Deconfounder:
+    """What to remove and how, before it has seen data; see `deconfound`."""
+
+    encoder: Encoder
+    confounders: tuple[str, ...]
+    outcome: tuple[str, ...] = ()
+    graph: CausalGraph | None = None
+    given: tuple[str, ...] | None = None
+    method: Method = field(default_factory=Auto)
+    at_inference: bool = False
+    unlabelled: bool = True
+    seed: int = 0
+
+    def plan(self, cohort: Cohort) -> Plan:
+        """Say what the graph demands, whether the data allow it, and what would be done.
+
+        Fits nothing and never raises on causal grounds; a wrong column or graph does raise.
+        """
+        embeddings = cohort.embeddings
+        width = embeddings.shape[1] if embeddings is not None and embeddings.ndim == 2 else None
+        return make_plan(
+            cohort.table,
+            self.confounders,
+            outcome=self._outcome(cohort),
+            graph=self.graph,
+            given=self.given,
+            method=self.method.registered_name,
+            patient=cohort.roles["patient"],
+            width=width or self.encoder.width,
+        )
+
+    def fit(self, cohort: Cohort, *, audit_on: Cohort | None = None) -> DeconfoundedEncoder:
+        """Fit on a cohort of training patients.
+
+        Parameters
+        ----------
+        audit_on : Cohort, optional
+            Other patients: the certificate then audits this map on them.
+
+        Raises
+        ------
+        NotIdentified
+            The graph yields no adjustment set among the measured columns, and no ``given=``.
+        CohortError
+            Fewer than 20 rows; no embeddings.
+
+        Warns
+        -----
+        OverlapWarning
+            Cells are empty: the map extrapolates, and ``plan.is_identified`` is False.
+        """
+        plan = self.plan(cohort)
+        for invariance in plan.distinct():
+            if not invariance.is_identified:
+                raise NotIdentified(
+                    f"{', '.join(invariance.confounders)}: {invariance.why} "
+                    f"Would help: {'; '.join(invariance.remedies[:3])}. "
+                    "Or defend a set of your own with given=[...]."
+                )
+        if len(cohort) < FEWEST_ROWS:
+            raise CohortError(
+                f"{len(cohort)} rows: at least {FEWEST_ROWS} are needed to fit anything, and some "
+                "hundreds to learn a trace. Bring more rows."
+            )
+        if not plan.is_identified:
+            warnings.warn(
+                "overlap is not given, the map extrapolates: " + " ".join(plan.warnings[:2]),
+                OverlapWarning,
+                stacklevel=2,
+            )
+        z = self.encoder.embed(cohort)
+        maps: list[EmbeddingMap] = []
+        reasons: list[str] = []
+        weights, names, encoding = None, [], None
+        for invariance in plan.distinct():
+            if not invariance.is_needed:
+                reasons.append(f"{', '.join(invariance.confounders)}: {invariance.why}")
+                continue
+            fitted = self._fit_one(z, cohort, invariance, plan)
+            maps.append(fitted.map)
+            names.append(fitted.name)
+            reasons += fitted.reasons
+            encoding = fitted.encoding
+            if fitted.head_weights:
+                weights = balancing_weights(
+                    cohort.table,
+                    invariance.confounders,
+                    invariance.given,
+                    patient=cohort.roles["patient"],
+                ).values
+            z = _applied(fitted.map, z, encoding, cohort)
+        whole = maps[0] if len(maps) == 1 else Chain(*maps) if maps else AffineMap.identity(z.shape[1])
+        if whole.needs_confounders and len(maps) > 1:
+            raise SettingsError(
+                "maps that read the confounder cannot be chained over different adjustment sets: "
+                "fit the confounders one at a time, or use at_inference=False."
+            )
+        salt = new_salt()
+        logger.info("%s fitted on %d rows for %s", names, len(cohort), plan.distinct())
+        return DeconfoundedEncoder(
+            self.encoder,
+            whole,
+            plan=plan,
+            method=" then ".join(names) or "identity",
+            encoding=encoding,
+            weights=weights,
+            reasons=tuple(reasons),
+            salt=salt,
+            patients=cohort.patient_digests(salt),
+            certify=lambda: self._certify(cohort, plan, whole, audit_on),
+        )
+
+    def _fit_one(
+        self, z: np.ndarray, cohort: Cohort, invariance: Invariance, plan: Plan
+    ) -> _Fitted:
+        arrays = design(
+            cohort.table,
+            invariance.confounders,
+            invariance.given,
+            outcomes=plan.outcome,
+            unlabelled=self.unlabelled and _is_thin(plan, invariance),
+        )
+        rows, patients = arrays.rows, cohort.patients[arrays.rows]
+        said = _said_of(arrays, invariance)
+        y = _outcome_values(cohort, plan)
+        common = {"given": arrays.given, "patients": patients, "seed": self.seed}
+        if isinstance(self.method, Auto):
+            reads = self.method.reads_record or self.at_inference
+            chosen = select(
+                z[rows], arrays.c, outcome=None if y is None else y[rows], reads_record=reads,
+                **common,
+            )  # fmt: skip
+            return _Fitted(
+                chosen.map,
+                f"auto: {chosen.name}",
+                chosen.head_weights,
+                (*said, *chosen.reasons),
+                arrays.encoding,
+            )
+        card = methods.card(self.method.registered_name)
+        fitted = self.method.fit(
+            z[rows], arrays.c, outcome=None if y is None else y[rows], **common
+        )
+        if fitted.needs_confounders and not self.at_inference:
+            raise SettingsError(
+                f"the method {self.method.registered_name!r} reads the confounder of every new "
+                "image: pass at_inference=True if it will be known, or use 'leace' or 'aligned'."
+            )
+        return _Fitted(
+            fitted, self.method.registered_name, card.head_weights, said, arrays.encoding
+        )
+
+    def _certify(
+        self, cohort: Cohort, plan: Plan, whole: EmbeddingMap, audit_on: Cohort | None
+    ) -> Any:
+        names = [n for n, i in plan.invariances.items() if i.is_needed]
+        if audit_on is not None:
+            trained = DeconfoundedEncoder(
+                self.encoder, whole, plan=plan, method="", salt="s",
+                patients=cohort.patient_digests("s"),
+                encoding=Encoding.of(cohort.table, self.confounders),
+            )  # fmt: skip
+            return audit(trained, audit_on, names, seed=self.seed)
+        first, second = cohort.split(test_size=0.5, seed=self.seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OverlapWarning)  # said once, at the fit
+            return audit(self.fit(first), second, names, seed=self.seed)
+
+    def _outcome(self, cohort: Cohort) -> tuple[str, ...]:
+        own = cohort.outcomes
+        if self.outcome and own and set(self.outcome) != set(own):
+            raise SettingsError(
+                f"outcome={list(self.outcome)} here and {list(own)} in the cohort: name it once."
+            )
+        return self.outcome or own
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    map: EmbeddingMap
+    name: str
+    head_weights: bool
+    reasons: tuple[str, ...]
+    encoding: Encoding
+
+
+def deconfound(
+    encoder: Any,
+    confounders: str | Sequence[str],
+    *,
+    outcome: str | Sequence[str] | None = None,
+    graph: str | CausalGraph | None = None,
+    given: str | Sequence[str] | None = None,
+    method: str | Method = "auto",
+    at_inference: bool = False,
+    unlabelled: bool = True,
+    seed: int = 0,
+) -> Deconfounder:
+    """Describe an encoder from which confounders are to be removed as a causal graph demands.
+
+    Parameters
+    ----------
+    encoder : "stored", an `Encoder` or a torch module
+    confounders : one column or several
+        Workflow signals: site, scanner, portable.  Kinds may be mixed, values may be missing.
+    outcome : one column or several, optional
+        Default: the outcome role of the cohort.
+    graph : text or CausalGraph, optional
+        Node names are column names; ``image`` is the pixels.  Default: with an outcome,
+        ``y -> image; c -> image; c <-> y``; without, ``c -> image``.
+    given : columns, optional
+        Your own adjustment set instead of the graph's, printed as your assumption.
+    method : str or settings object
+        See ``deconf.methods.names()``.
+    at_inference : bool
+        Whether maps may read the confounder of a new image.
+    unlabelled : bool
+        Where labelled cells are thin, let rows without a recorded adjustment set form a stratum
+        of their own that helps to estimate the trace (an assumption, and printed as one).
+    seed : int
+
+    Examples
+    --------
+    >>> import deconf
+    >>> world = deconf.worlds.linear(n=600)
+    >>> cleaner = deconf.deconfound("stored", ["portable"], graph=world.graph)
+    >>> print(*cleaner.plan(world.train().cohort).distinct())
+    z ⊥ portable | pneumonia
+    """
+    names = as_names(confounders)
+    if not names:
+        raise SettingsError("name at least one confounder, say deconfound(encoder, ['site']).")
+    return Deconfounder(
+        encoder=load_encoder(encoder),
+        confounders=names,
+        outcome=as_names(outcome),
+        graph=CausalGraph.parse(graph) if isinstance(graph, str) else graph,
+        given=None if given is None else as_names(given),
+        method=resolve(method),
+        at_inference=at_inference,
+        unlabelled=unlabelled,
+        seed=seed,
+    )
+
+
+def _applied(
+    fitted: EmbeddingMap, z: np.ndarray, encoding: Encoding, cohort: Cohort
+) -> np.ndarray:
+    c = torch.tensor(encoding.encode(cohort.table)[0]) if fitted.needs_confounders else None
+    with torch.inference_mode():
+        tensor = torch.tensor(z)
+        return (fitted(tensor, c) if c is not None else fitted(tensor)).numpy()
+
+
+def _is_thin(plan: Plan, invariance: Invariance) -> bool:
+    own = plan.overlap[plan.overlap["invariance"] == str(invariance)]
+    return bool((own["status"] != "ok").any())
+
+
+def _said_of(arrays: Design, invariance: Invariance) -> tuple[str, ...]:
+    said = []
+    if arrays.dropped:
+        said.append(f"{arrays.dropped:,} rows left out: a confounder is missing")
+    loose = int((~arrays.labelled).sum())
+    if loose:
+        said.append(
+            f"{loose:,} rows without {', '.join(invariance.given)} form a stratum of their own; "
+            "assumed: inside it the confounder is unrelated to what differs"
+        )
+    return tuple(said)
+
+
+def _outcome_values(cohort: Cohort, plan: Plan) -> np.ndarray | None:
+    """Return the first outcome as 0/1 with NaN where missing, or None where it is not binary."""
+    for name in plan.outcome:
+        codes, levels = kinds.codes(cohort.table[name])
+        if len(levels) == 2:
+            return np.where(codes >= 0, codes, np.nan).astype(float)
+    return None

@@ -1,0 +1,24 @@
+"""De-confounding methods: frozen settings, one file each.  ``methods.names()``, ``.card(name)``."""
+
+from deconf.methods.base import Method, MethodCard, methods
+from deconf.methods.leace import LEACE  # isort: skip  (registration order is simplest first)
+from deconf.methods.centre import Centre
+from deconf.methods.reweight import Reweight
+from deconf.methods.quadratic import Quadratic
+from deconf.methods.aligned import Aligned
+from deconf.methods.auto import Auto
+
+names, card = methods.names, methods.card
+
+__all__ = [
+    "LEACE",
+    "Aligned",
+    "Auto",
+    "Centre",
+    "Method",
+    "MethodCard",
+    "Quadratic",
+    "Reweight",
+    "card",
+    "names",
+]

@@ -1,0 +1,225 @@
+"""Class-aligned affine maps: every level of the confounder is carried onto a common reference.
+
+Linear erasure leaves gain, blur and rotation to nonlinear probes.  Here each level c gets an affine
+map T_c after which, inside every stratum, means and the significant part of the covariance agree;
+a disease direction that the trace has turned is turned back, which no optimal transport between
+Gaussians can do.  A new image of unknown level gets the posterior mixture  sum_c q(c|z) T_c(z).
+Then LEACE on what remains.
+
+Spiked covariance: Johnstone, "On the distribution of the largest eigenvalue in principal components
+analysis", 2001.  Alignment of classes: Courty et al., "Optimal transport for domain adaptation",
+2017, for the aim; the rotation is Procrustes'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from deconf.errors import SettingsError
+from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
+from deconf.maths.moments import Given
+from deconf.maths.shrinkage import root, shrunk
+from deconf.methods.base import Method, MethodCard, as_arrays, methods
+from deconf.methods.leace import LEACE
+from deconf.methods.levels import LevelMap, LevelMoments, balance
+from deconf.methods.spikes import CROWDED, spikes
+
+ALIGNED = 0.93  # cosine above which two disease directions are taken for the same
+MIXED = 3.0  # condition number of the memberships above which levels are too hard to tell apart
+
+
+@methods.register(
+    "aligned",
+    MethodCard(
+        guarantee="means, spiked covariances and class directions agree within strata",
+        laws=("null",),
+        needs=("levels",),
+        second_moments=True,
+        cost="n d^2 + L d^3",
+        source="METHODS 4; Johnstone 2001",
+    ),
+)
+@dataclass(frozen=True)
+class Aligned(Method):
+    """Carry every level onto the common reference, then erase what is left.
+
+    Parameters
+    ----------
+    read : "image" or "record"
+        Whether the level of a new image is inferred from the image (posterior mixture) or read
+        from the table; "record" needs ``at_inference=True``.
+
+    Warnings
+    --------
+    Mixing blurs where the level is only half readable (AUROC 0.7 to 0.95 within strata): there
+    `LEACE` is the better choice, and `auto` compares them.
+    """
+
+    read: str = "image"
+
+    def __post_init__(self) -> None:
+        if self.read not in ("image", "record"):
+            raise SettingsError(f"read is 'image' or 'record', not {self.read!r}.")
+
+    def fit(
+        self,
+        z: Any,
+        c: Any,
+        *,
+        given: Given | None = None,
+        outcome: Any = None,
+        weights: Any = None,
+        patients: Any = None,
+        seed: int = 0,
+    ) -> EmbeddingMap:
+        """Fit on training rows; see `Method.fit`."""
+        del outcome
+        z, c, given = as_arrays(z, c, given)
+        keep = {"given": given, "weights": weights, "patients": patients, "seed": seed}
+        m = LevelMoments.of(z, c, given, weights, patients, "aligned")
+        first = LEACE(strata="pooled").fit(z, c, **keep)
+        level_map = self._level_map(z, m, given, first, weights)
+        if level_map is None:
+            return LEACE().fit(z, c, **keep)
+        mapped = level_map(torch.from_numpy(z), torch.from_numpy(c)).numpy()
+        return Chain(level_map, LEACE().fit(mapped, c, **keep))
+
+    def _level_map(
+        self, z: ndarray, m: LevelMoments, given: Given, first: AffineMap, weights: Any
+    ) -> LevelMap | None:
+        here, reference = m.effects()
+        # Only the significant part of a shift: the rest is noise that the map would write into
+        # every image of the level, for a fresh probe to read.
+        shift = (reference - here) @ first.right.numpy().T @ first.left.numpy().T
+        factors = self._second_moments(m, here, reference)
+        if not np.any(shift) and all(left.shape[1] == 0 for left, _ in factors):
+            return None
+        levels, d = shift.shape
+        rank = max(left.shape[1] for left, _ in factors)
+        left, right = np.zeros((levels, d, rank)), np.zeros((levels, rank, d))
+        for i, (a, b) in enumerate(factors):
+            left[i, :, : a.shape[1]], right[i, : b.shape[0]] = a, b
+        slope, bias = np.zeros((levels, d)), np.zeros(levels)
+        if self.read == "image":
+            slope, bias = membership(z, m, given, weights)
+        fitted = LevelMap(
+            left, right, here, shift, slope, bias, m.design, reads=self.read == "record"
+        )
+        return fitted if fitted.needs_confounders else whole(fitted, z, m, given, weights)
+
+    def _second_moments(
+        self, m: LevelMoments, here: ndarray, reference: ndarray
+    ) -> list[tuple[Float[ndarray, "d r"], Float[ndarray, "r d"]]]:
+        """Return thin L, R of each level with  I - L R  the spiked and turning part of T_c."""
+        sizes, sigmas = m.sizes(), m.covariances()
+        d = sigmas.shape[1]
+        none = np.zeros((d, 0)), np.zeros((0, d))
+        if np.all(d / sizes > CROWDED):
+            return [none] * len(sizes)
+        lower, lower_inverse = root(
+            shrunk(sigmas.mean(axis=0), "oas", float(sizes.sum()))
+        )
+        whitened_means = np.einsum("rd,lsd->lsr", lower_inverse, m.mean)
+        wish = np.einsum("l,lsr->sr", m.weight.sum(axis=1) / m.weight.sum(), whitened_means)
+        out = []
+        for i, (sigma, n) in enumerate(zip(sigmas, sizes, strict=True)):
+            found = spikes(lower_inverse @ sigma @ lower_inverse.T, i, sizes)
+            scale = np.eye(len(lower_inverse))
+            v = found.directions
+            scale += (v * (found.values**-0.5 - 1)) @ v.T
+            turn = np.eye(len(scale))
+            if d / n <= CROWDED and (m.weight[i] > 0).all() and m.strata == 2:
+                own = scale @ (whitened_means[i, 1] - whitened_means[i, 0])
+                variance = d * np.sum(1 / m.cells.units.reshape(-1, 2)[i])
+                turn = rotation(own, wish[1] - wish[0], variance)
+            change = np.eye(len(scale)) - turn @ scale
+            u, size, w = np.linalg.svd(change)
+            kept = size > 1e-8
+            out.append((lower @ (u[:, kept] * size[kept]), w[kept] @ lower_inverse))
+        return out
+
+
+def rotation(
+    own: Float[ndarray, " r"], wish: Float[ndarray, " r"], variance: float
+) -> Float[ndarray, "r r"]:
+    """Return the smallest rotation that turns ``own`` onto ``wish``, or the identity.
+
+    The identity where their cosine, corrected for the noise in ``own`` (expected squared length
+    ``variance``), is above 0.93, or where ``own`` is nothing but noise.
+    """
+    eye = np.eye(len(own))
+    signal = own @ own - variance
+    if signal <= variance or not wish.any():
+        return eye
+    if own @ wish / np.sqrt(signal * (wish @ wish)) > ALIGNED:
+        return eye
+    a, b = own / np.linalg.norm(own), wish / np.linalg.norm(wish)
+    cosine = a @ b
+    across = b - cosine * a
+    sine = np.linalg.norm(across)
+    across = across / sine
+    plane = np.stack([a, across], axis=1)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    out: ndarray = eye + plane @ (turn - np.eye(2)) @ plane.T
+    return out
+
+
+def whole(
+    fitted: LevelMap, z: ndarray, m: LevelMoments, given: Given, weights: ndarray | None
+) -> LevelMap:
+    """Return the mixture with its shifts raised so that the means of the levels meet.
+
+    Memberships below one apply only part of each shift, and the erasure that follows would take the
+    rest together with the disease that lies along it.  With M[c, l] = E[q_l | c] balanced over
+    strata, the raise is  M^-1 (reference - mean after mapping), within the significant directions.
+    Left alone where the level is hardly readable: M is then near singular.
+    """
+    tensor = torch.from_numpy(z)
+    q = fitted.membership(tensor, None).numpy().astype(np.float64)
+    w = balance(m.weight)[m.levels, given.codes] * (1.0 if weights is None else weights)
+    levels = len(m.design)
+    shares = np.eye(levels)[m.levels] * w[:, None]
+    shares /= shares.sum(axis=0)
+    mixing = shares.T @ q
+    if np.linalg.cond(mixing) > MIXED:
+        return fitted
+    mapped = shares.T @ fitted(tensor).numpy()
+    target = m.weight.sum(axis=1) @ mapped / m.weight.sum()
+    _, size, v = np.linalg.svd(fitted.shift.numpy(), full_matrices=False)
+    span = v[size > 1e-8 * max(size[0], 1e-12)]  # directions in which a shift was significant
+    raised = fitted.shift.numpy() + np.linalg.solve(mixing, (target - mapped) @ span.T @ span)
+    tensors = {k: v for k, v in fitted.state_dict().items() if k != "shift"}
+    return LevelMap(shift=raised, **tensors)
+
+
+def membership(
+    z: Float[ndarray, "n d"], m: LevelMoments, given: Given, weights: ndarray | None
+) -> tuple[Float[ndarray, "L d"], Float[ndarray, " L"]]:
+    """Return slope and bias of q(c|z), trained so that c is independent of the strata.
+
+    Without that balance q would use the disease itself to guess the level, and erase it.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    w = balance(m.weight)[m.levels, given.codes]
+    if weights is not None:
+        w = w * np.asarray(weights)
+    centre = z.mean(axis=0, dtype=np.float64)
+    scale = np.sqrt(((z - centre) ** 2).mean(dtype=np.float64)) or 1.0
+    a = (z - centre) / scale
+    span = np.linalg.qr(a.T)[0] if a.shape[1] > len(a) else None
+    a = a if span is None else a @ span
+    model = LogisticRegression(C=10.0 / len(a) ** 0.5, max_iter=300, tol=1e-4)
+    model.fit(a, m.levels, sample_weight=w)
+    slope = model.coef_ if span is None else model.coef_ @ span.T
+    bias = model.intercept_
+    if len(slope) == 1:  # two levels: one log-odds
+        slope, bias = np.vstack([0 * slope, slope]), np.r_[0.0, bias]
+    slope = slope / scale
+    return slope, bias - slope @ centre

@@ -1,0 +1,342 @@
+"""Choose a method on training patients: nothing to remove, refuse to choose, or the best of a few.
+
+The rule, fixed before any test film is scored:
+
+1. Fresh attackers on held-out training patients read nothing above chance: the identity.
+2. A cell of confounder and adjustment set holds fewer than ten patients: no selection, since
+   weighted scores would rest on a handful of films; pooled conditional erasure, as an
+   extrapolation.
+3. Else every candidate is cross-fitted by patient.  Outcome in the adjustment set: the mean of
+   the AUROC under weights w (confounder independent of disease) and w^2 (association reversed),
+   less 0.15 for each unit of leakage above the best.  Otherwise the least leakage, then AUROC.
+4. A simpler candidate wins where the better one is better by less than a standard error of their
+   paired difference.  Head weights are kept where they score higher.
+
+The raw embedding is no candidate once step 1 has found a leak: what was asked for is what will be
+audited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from deconf.cohort.splits import patient_folds
+from deconf.maths.design import levels_of
+from deconf.maths.intervals import patient_weights, weighted_aurocs
+from deconf.maths.maps import AffineMap, EmbeddingMap
+from deconf.maths.moments import Given
+from deconf.methods.aligned import Aligned
+from deconf.methods.base import Method, MethodCard, as_arrays, methods
+from deconf.methods.leace import LEACE
+from deconf.methods.levels import balance
+from deconf.methods.quadratic import Quadratic
+from deconf.probes.head import choose_strength, fit_head
+from deconf.probes.leakage import leakage
+
+FEWEST = 10  # patients of a cell below which overlap is unsupported
+PENALTY = 0.15  # of one unit of leakage, in units of AUROC
+TOLERATED = 0.55  # leakage that no candidate is blamed for
+ATTACKERS = ("logistic", "boosted")
+LARGE = 20_000  # rows from which one 70/30 split replaces cross-fitting
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen and why.
+
+    Attributes
+    ----------
+    name : str
+        The chosen recipe in words.
+    map : EmbeddingMap
+        Fitted on all rows.
+    head_weights : bool
+        Whether a head should be trained with balancing weights as well.
+    reasons : tuple of str
+    scores : dict of str to float
+        Selection score of each candidate, where a selection took place.
+    """
+
+    name: str
+    map: EmbeddingMap
+    head_weights: bool
+    reasons: tuple[str, ...]
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@methods.register(
+    "auto",
+    MethodCard(
+        guarantee="that of the method chosen; the identity where nothing leaks",
+        laws=("null",),
+        cost="3 fits of each candidate",
+        source="METHODS 6",
+    ),
+)
+@dataclass(frozen=True)
+class Auto(Method):
+    """Choose among pooled and stacked LEACE, quadratic erasure and aligned maps.
+
+    Parameters
+    ----------
+    reads_record : bool
+        Also consider maps that read the confounder of a new image.
+    """
+
+    reads_record: bool = False
+
+    def fit(
+        self,
+        z: Any,
+        c: Any,
+        *,
+        given: Given | None = None,
+        outcome: Any = None,
+        weights: Any = None,
+        patients: Any = None,
+        seed: int = 0,
+    ) -> EmbeddingMap:
+        """Fit on training rows; see `Method.fit`."""
+        z, c, given = as_arrays(z, c, given)
+        return select(
+            z,
+            c,
+            given=given,
+            outcome=outcome,
+            weights=weights,
+            patients=patients,
+            reads_record=self.reads_record,
+            seed=seed,
+        ).map
+
+
+def select(
+    z: Float[ndarray, "n d"],
+    c: Float[ndarray, "n k"],
+    *,
+    given: Given,
+    outcome: Float[ndarray, " n"] | None = None,
+    weights: Float[ndarray, " n"] | None = None,
+    patients: ndarray | None = None,
+    reads_record: bool = False,
+    seed: int = 0,
+) -> Selection:
+    """Choose and fit by the rule at the head of this file.
+
+    Parameters
+    ----------
+    outcome : (n,), optional
+        0, 1 or NaN where not recorded.
+    """
+    patients = np.arange(len(z)) if patients is None else np.asarray(patients)
+    levels = levels_of(c)
+    codes = _terciles(c) if levels is None else levels
+    keep = {"weights": weights, "patients": patients, "seed": seed}
+
+    found = leakage(
+        z, codes, given.codes, patients, attackers=ATTACKERS, permutations=100, seed=seed
+    )
+    if not found.reason and (
+        found.p >= 0.05 or (found.estimate.estimate < 0.53 and found.upper < 0.56)
+    ):
+        return Selection(
+            "identity",
+            AffineMap.identity(z.shape[1]),
+            False,
+            (f"nothing to remove: fresh attackers read the confounder at {found}",),
+        )
+    reasons = [f"raw: {found}"]
+    labelled = np.zeros(len(z), bool) if outcome is None else ~np.isnan(outcome)
+    cell = _cells(codes, given.codes, labelled)
+    fewest = _fewest_patients(cell, codes, given.codes, labelled, patients)
+    if fewest < FEWEST or labelled.sum() < 4 * FEWEST:
+        why = (
+            f"the smallest cell holds {fewest} patients: no selection, pooled conditional erasure "
+            "as an extrapolation"
+            if outcome is not None and labelled.any()
+            else "no outcome to select by: rank-ruled aligned map, then erasure"
+        )
+        recipe: Method = (
+            LEACE(strata="pooled")
+            if levels is None or (outcome is not None and labelled.any())
+            else Aligned()
+        )
+        return Selection(
+            _named(recipe), recipe.fit(z, c, given=given, **keep), False, (*reasons, why)
+        )
+    return _best(z, c, codes, levels is not None, given, outcome, labelled, keep, reads_record,
+                 reasons)  # fmt: skip
+
+
+def _candidates(
+    z: ndarray, given: Given, has_levels: bool, reads_record: bool
+) -> dict[str, Method]:
+    """Return the candidates, the simplest first."""
+    rows = np.bincount(given.codes)
+    found: dict[str, Method] = {"leace (pooled)": LEACE(strata="pooled")}
+    if len(rows) > 1 and rows.min() > 10 * z.shape[1]:
+        found["leace (stacked)"] = LEACE(strata="stacked")
+    if has_levels:
+        found["quadratic"] = Quadratic()
+        found["aligned"] = Aligned()
+        if reads_record:
+            found["aligned (reads the record)"] = Aligned(read="record")
+    return found
+
+
+def _best(
+    z: ndarray,
+    c: ndarray,
+    codes: ndarray,
+    has_levels: bool,
+    given: Given,
+    outcome: Any,
+    labelled: ndarray,
+    keep: dict[str, Any],
+    reads_record: bool,
+    reasons: list[str],
+) -> Selection:
+    patients, seed = keep["patients"], keep["seed"]
+    in_given = _decided_by(given.codes, outcome, labelled)
+    w = _balance(codes, given.codes, labelled) if in_given else labelled.astype(float)
+    folds = patient_folds(patients, 3, strata=_cells(codes, given.codes, labelled), seed=seed)
+    candidates = _candidates(z, given, has_levels, reads_record)
+    weightings = {"": None, " + head weights": w} if in_given else {"": None}
+    held = {name + tail: np.full(len(z), np.nan) for name in candidates for tail in weightings}
+    leaks: dict[str, float] = {}
+
+    for turn, (train, test) in enumerate(folds[:1] if len(z) > LARGE else folds):
+        rows = train[labelled[train]]
+        y, who = outcome[rows], patients[rows]
+        strengths = {
+            tail: choose_strength(
+                z[rows], y, weights=None if v is None else v[rows], patients=who, seed=seed
+            )
+            for tail, v in weightings.items()
+        }
+        for name, method in candidates.items():
+            fitted = method.fit(
+                z[train],
+                c[train],
+                given=given.rows(train),
+                weights=None if keep["weights"] is None else keep["weights"][train],
+                patients=patients[train],
+                seed=seed,
+            )
+            clean = _applied(fitted, z, c)
+            for tail, v in weightings.items():
+                head = fit_head(
+                    clean[rows],
+                    y,
+                    weights=None if v is None else v[rows],
+                    strength=strengths[tail],
+                )
+                score = head.score(clean[test])
+                held[name + tail][test] = (score - score.mean()) / (score.std() or 1.0)
+            if turn == 0:
+                read = leakage(
+                    clean[test], codes[test], given.codes[test], patients[test],
+                    attackers=ATTACKERS, permutations=20, bootstraps=20, seed=seed,
+                )  # fmt: skip
+                leaks[name] = 0.5 if read.reason else read.estimate.estimate
+
+    use = labelled & ~np.isnan(next(iter(held.values())))
+    draws = np.vstack([np.ones(use.sum()), patient_weights(patients[use], 200, seed)])
+    powers = (1, 2) if in_given else (0,)
+    areas = {
+        name: np.mean(
+            [weighted_aurocs(s[use], outcome[use] == 1, draws * w[use] ** p) for p in powers],
+            axis=0,
+        )
+        for name, s in held.items()
+    }
+    least = min(leaks.values())
+    scores: dict[str, ndarray] = {}
+    weighted: dict[str, bool] = {}
+    for name in candidates:
+        tails = sorted(weightings, key=lambda t, n=name: -areas[n + t][0])  # type: ignore[misc]
+        weighted[name] = tails[0] != ""
+        blame = PENALTY * max(0.0, leaks[name] - max(least, TOLERATED))
+        scores[name] = areas[name + tails[0]] - blame
+    if not in_given:
+        scores = {n: s for n, s in scores.items() if leaks[n] <= least + 0.03}
+    best = max(scores, key=lambda n: scores[n][0])
+    chosen = next(
+        n for n, s in scores.items()
+        if n == best or scores[best][0] - s[0] < np.nanstd((scores[best] - s)[1:])
+    )  # fmt: skip
+    told = ", ".join(f"{n} {s[0]:.3f} (leak {leaks[n]:.2f})" for n, s in scores.items())
+    criterion = (
+        "mean AUROC with the association removed and reversed, less leakage"
+        if in_given
+        else "AUROC among the candidates with the least leakage"
+    )
+    reasons.append(f"selected on training patients by {criterion}: {told}")
+    if chosen != best:
+        reasons.append(f"{chosen} is simpler than {best} and within one standard error of it")
+    return Selection(
+        chosen,
+        candidates[chosen].fit(z, c, given=given, **keep),
+        weighted[chosen],
+        tuple(reasons),
+        {n: float(s[0]) for n, s in scores.items()},
+    )
+
+
+def _applied(fitted: EmbeddingMap, z: ndarray, c: ndarray) -> ndarray:
+    with torch.no_grad():
+        tensor = torch.tensor(z)
+        out = fitted(tensor, torch.tensor(c)) if fitted.needs_confounders else fitted(tensor)
+    array: ndarray = out.numpy()
+    return array
+
+
+def _named(method: Method) -> str:
+    return f"leace ({method.strata})" if isinstance(method, LEACE) else method.registered_name
+
+
+def _terciles(c: ndarray) -> Int[ndarray, " n"]:
+    cuts = np.unique(np.quantile(c[:, 0], [1 / 3, 2 / 3]))
+    out: ndarray = np.searchsorted(cuts, c[:, 0])
+    return out
+
+
+def _cells(codes: ndarray, strata: ndarray, labelled: ndarray) -> Int[ndarray, " n"]:
+    return np.unique(
+        np.stack([codes, strata, labelled.astype(int)], axis=1), axis=0, return_inverse=True
+    )[1].ravel()
+
+
+def _fewest_patients(
+    cell: ndarray, codes: ndarray, strata: ndarray, labelled: ndarray, patients: ndarray
+) -> int:
+    """Return the number of patients in the smallest labelled cell, empty ones included."""
+    if not labelled.any():
+        return 0
+    seen = len(np.unique(cell[labelled]))
+    possible = len(np.unique(codes[labelled])) * len(np.unique(strata[labelled]))
+    if seen < possible:
+        return 0
+    return min(len(np.unique(patients[labelled & (cell == k)])) for k in np.unique(cell[labelled]))
+
+
+def _decided_by(strata: ndarray, outcome: ndarray, labelled: ndarray) -> bool:
+    """Whether the outcome is part of the adjustment set: constant within every stratum."""
+    rows = np.flatnonzero(labelled)
+    pairs = np.unique(np.stack([strata[rows], outcome[rows].astype(int)]), axis=1)
+    return bool(pairs.shape[1] == len(np.unique(strata[rows])))
+
+
+def _balance(codes: ndarray, strata: ndarray, labelled: ndarray) -> Float[ndarray, " n"]:
+    """Return P(c) / P(c|s) over the labelled rows, zero elsewhere."""
+    counts = np.zeros((codes.max() + 1, strata.max() + 1))
+    np.add.at(counts, (codes[labelled], strata[labelled]), 1.0)
+    with np.errstate(invalid="ignore"):
+        ratio = np.nan_to_num(balance(counts))
+    return np.where(labelled, ratio[codes, strata], 0.0)

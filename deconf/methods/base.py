@@ -1,0 +1,132 @@
+"""What a method is: frozen settings with a `fit` that returns a map, and a card."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from deconf.errors import SettingsError
+from deconf.maths.maps import EmbeddingMap
+from deconf.maths.moments import Given
+from deconf.registry import Registry
+
+methods = Registry("method")
+
+
+@dataclass(frozen=True)
+class MethodCard:
+    """What a method promises and needs; read by `auto`, the docs table and the law tests.
+
+    Parameters
+    ----------
+    guarantee : str
+        What holds after fitting, in words.
+    laws : tuple of str
+        Which law tests apply: "idempotent", "equivariant", "recoding", "duplicates", "streams",
+        "null" (data without confounding come back unchanged).
+    needs : tuple of str
+        "outcome" or "levels" (categorical confounders only).
+    streams : bool
+        Fits from `CellMoments` alone.
+    second_moments : bool
+        Wants the scatter of each level, not of each stratum.
+    needs_confounders : bool
+        The map reads the confounder of a new image.
+    head_weights : bool
+        The method's answer lies in the weights of the head.
+    cost : str
+        Order of magnitude, in n, d, k.
+    source : str
+        The paper.
+    """
+
+    guarantee: str
+    laws: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    streams: bool = False
+    second_moments: bool = False
+    needs_confounders: bool = False
+    head_weights: bool = False
+    cost: str = "n d^2"
+    source: str = ""
+
+
+class Method(ABC):
+    """Frozen settings; `fit` returns the fitted map and leaves nothing on the method."""
+
+    registered_name: ClassVar[str]
+
+    @abstractmethod
+    def fit(
+        self,
+        z: Float[ndarray, "n d"],
+        c: Float[ndarray, "n k"],
+        *,
+        given: Given | None = None,
+        outcome: ndarray | None = None,
+        weights: Float[ndarray, " n"] | None = None,
+        patients: ndarray | None = None,
+        seed: int = 0,
+    ) -> EmbeddingMap:
+        """Fit on training rows.
+
+        Parameters
+        ----------
+        z : (n, d) array or tensor
+            Embeddings.
+        c : (n, k) float
+            Design of the confounders (see `deconf.maths.design`).
+        given : Given, optional
+            Adjustment set; none is the marginal constraint.
+        outcome : (n,) or (n, q), optional
+            Outcomes, for methods that keep them.
+        weights : (n,), optional
+            Row weights; a weight of 2 is a row seen twice.
+        patients : (n,), optional
+            Patient of each row: the films of one patient count once where significance is judged.
+        """
+
+
+def as_arrays(
+    z: Any, c: Any, given: Given | None, *, rows: int = 2
+) -> tuple[Float[ndarray, "n d"], Float[ndarray, "n k"], Given]:
+    """Check and convert what a method is handed; tensors become arrays."""
+    z, c = _array(z), _array(c).astype(np.float64, copy=False)
+    if z.dtype not in (np.float32, np.float64):
+        z = z.astype(np.float32)
+    if c.ndim == 1:
+        c = c[:, None]
+    if z.ndim != 2 or len(z) != len(c) or len(z) < rows:
+        raise SettingsError(
+            f"fit needs z (n, d) and c (n, k) with n >= {rows}; got {z.shape} and {c.shape}."
+        )
+    given = given or Given.nothing(len(z))
+    if len(given.codes) != len(z):
+        raise SettingsError(f"given has {len(given.codes)} rows, z has {len(z)}.")
+    return z, c, given
+
+
+def tensor(x: ndarray) -> torch.Tensor:
+    """Return an array as a tensor; read-only ones (a cohort's) are copied, as torch demands."""
+    return torch.from_numpy(np.require(x, requirements=["C", "W"]))
+
+
+def _array(x: Any) -> ndarray:
+    return x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+
+
+def resolve(method: str | Method) -> Method:
+    """Return a settings object from a registered name or from itself."""
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, str):
+        return methods[method]()
+    raise SettingsError(
+        f"method must be a name or a settings object such as LEACE(rank='full'), not {method!r}."
+    )

@@ -1,0 +1,216 @@
+"""Maps that treat each level of the confounder differently, and the moments they start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from deconf.errors import SettingsError
+from deconf.maths.design import levels_of
+from deconf.maths.maps import EmbeddingMap
+from deconf.maths.moments import CellMoments, Given, cell_moments, without_basis
+
+
+class LevelMap(EmbeddingMap):
+    """T(z) = z + sum over levels of q_l (shift_l - L_l R_l (z - mu_l)).
+
+    The membership q is read from the image, by a softmax of ``z @ slope.T + bias`` (L, d), or is
+    the recorded level (`reads`), in which case a level never seen in training leaves z unchanged.
+    """
+
+    def __init__(
+        self,
+        left: Any,
+        right: Any,
+        centre: Any,
+        shift: Any,
+        slope: Any,
+        bias: Any,
+        design: Any,
+        reads: Any = False,
+    ) -> None:
+        super().__init__()
+        tensors = {
+            "left": left,
+            "right": right,
+            "centre": centre,
+            "shift": shift,
+            "slope": slope,
+            "bias": bias,
+            "design": design,
+            "reads": reads,
+        }
+        for name, value in tensors.items():
+            self.register_buffer(name, torch.as_tensor(value))
+
+    @property
+    def needs_confounders(self) -> bool:  # type: ignore[override]
+        """Whether the map reads the recorded level."""
+        return bool(self.reads)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether no level is moved."""
+        return self.left.shape[2] == 0 and not bool(self.shift.any())
+
+    def forward(
+        self, z: Float[Tensor, "n d"], c: Float[Tensor, "n k"] | None = None
+    ) -> Float[Tensor, "n d"]:
+        """Map embeddings (n, d); ``c`` is the design of the confounders where it is read."""
+        q = self.membership(z, c)
+        out = z + q @ self.shift.to(z.dtype)
+        if self.left.shape[2]:
+            for level in range(len(self.left)):
+                left, right, mu = (
+                    t[level].to(z.dtype) for t in (self.left, self.right, self.centre)
+                )
+                out = out - q[:, level : level + 1] * (((z - mu) @ right.T) @ left.T)
+        return out
+
+    def membership(self, z: Tensor, c: Tensor | None) -> Float[Tensor, "n L"]:
+        """Return the share of each level in each image."""
+        if not self.needs_confounders:
+            return torch.softmax(z @ self.slope.to(z.dtype).T + self.bias.to(z.dtype), dim=1)
+        if c is None:
+            raise SettingsError(
+                "this map reads the confounder of each image: pass a cohort with its columns, or "
+                "fit with at_inference=False."
+            )
+        gaps = torch.cdist(c.to(self.design.dtype), self.design)
+        return (gaps < 1e-6).to(z.dtype)
+
+
+@dataclass(frozen=True)
+class LevelMoments:
+    """What the level-wise methods know: moments of each (level, stratum) cell.
+
+    Continuous columns of the adjustment set are held by regression, with one slope for all cells.
+
+    Attributes
+    ----------
+    levels : (n,) int
+        Level of each row.
+    design : (L, k)
+        The design row of each level.
+    cells : CellMoments
+        Cell ``level * S + stratum``.
+    strata : int
+        S.
+    """
+
+    levels: Int[ndarray, " n"]
+    design: Float[ndarray, "L k"]
+    cells: CellMoments
+    strata: int
+
+    @classmethod
+    def of(
+        cls,
+        z: Float[ndarray, "n d"],
+        c: Float[ndarray, "n k"],
+        given: Given,
+        weights: ndarray | None,
+        patients: ndarray | None,
+        name: str,
+    ) -> LevelMoments:
+        """Compute them; a continuous design is refused by the name of the method."""
+        levels = levels_of(c)
+        if levels is None:
+            raise SettingsError(
+                f"{name} needs confounders with levels, and this one is continuous: "
+                "bin it, or use 'leace'."
+            )
+        design = np.unique(c, axis=0)
+        strata = int(given.codes.max()) + 1
+        cell = levels * strata + given.codes
+        m = cell_moments(
+            z,
+            given=Given(cell, given.basis),
+            weights=weights,
+            patients=patients,
+            cells=len(design) * strata,
+        )
+        return cls(levels, design, m, strata)
+
+    @property
+    def weight(self) -> Float[ndarray, "L S"]:
+        """Sum of weights of each cell."""
+        return self.cells.weight.reshape(-1, self.strata)
+
+    @property
+    def mean(self) -> Float[ndarray, "L S d"]:
+        """Mean of each cell, at the common mean of the basis.
+
+        An empty cell gets level plus stratum, by least squares over the others: the trace is
+        taken to be the same in every stratum, which the data cannot check there.
+        """
+        d, weight = self.cells.width, self.cells.weight
+        mean, basis = self.cells.mean[:, :d], self.cells.mean[:, d:]
+        if basis.shape[1]:
+            scatter = self.cells.scatter.sum(axis=0)
+            slope = np.linalg.pinv(scatter[d:, d:], rcond=1e-10, hermitian=True) @ scatter[d:, :d]
+            mean = mean - (basis - weight @ basis / weight.sum()) @ slope
+        full = weight > 0
+        if not full.all():
+            levels = np.repeat(np.eye(len(self.design)), self.strata, axis=0)
+            design = np.hstack([levels, np.tile(np.eye(self.strata), (len(self.design), 1))])
+            root = np.sqrt(weight[full])[:, None]
+            fitted = np.linalg.lstsq(root * design[full], root * mean[full], rcond=None)[0]
+            mean = np.where(full[:, None], mean, design @ fitted)
+        return mean.reshape(len(self.design), self.strata, d)
+
+    def covariances(self) -> Float[ndarray, "L d d"]:
+        """Covariance of each level, pooled within its strata; zero for a level without weight."""
+        scatter = self.cells.scatter.reshape(*self.weight.shape, *self.cells.scatter.shape[1:])
+        total = self.weight.sum(axis=1)
+        pooled = scatter.sum(axis=1) / np.where(total > 0, total, 1.0)[:, None, None]
+        return np.stack([without_basis(sigma, self.cells.width) for sigma in pooled])
+
+    def sizes(self) -> Float[ndarray, " L"]:
+        """Kish's size of each level in patients, less one for each stratum mean; at least one."""
+        weight2 = self.cells.weight2.reshape(-1, self.strata).sum(axis=1)
+        kish = self.weight.sum(axis=1) ** 2 / np.where(weight2 > 0, weight2, 1.0)
+        out: ndarray = np.maximum(kish - (self.weight > 0).sum(axis=1), 1)
+        return out
+
+    def effects(self) -> tuple[Float[ndarray, "L d"], Float[ndarray, "L d"]]:
+        """Return the mean of each level and its reference (the same for all levels with weight).
+
+        Both take the strata in their common shares P(s), so that a level with more disease is not
+        taken for a level with another scanner.  A level without weight is its own reference.
+        """
+        total = self.weight.sum()
+        here = np.einsum("s,lsd->ld", self.weight.sum(axis=0) / total, self.mean)
+        level_share = self.weight.sum(axis=1) / total
+        reference = np.broadcast_to(level_share @ here, here.shape)
+        return here, np.where(level_share[:, None] > 0, reference, here)
+
+    def balancing(self, given: Given) -> Float[ndarray, " n"]:
+        """Return P(l) / P(l | s) for each row: a classifier of levels trained so reads no disease.
+
+        Shares of the cells; with a basis, a logistic regression on strata and basis.
+        """
+        share = self.weight.sum(axis=1) / self.weight.sum()
+        if given.basis is None:
+            return balance(self.weight)[self.levels, given.codes]
+        from sklearn.linear_model import LogisticRegression
+
+        basis = given.basis / (given.basis.std(axis=0) + np.finfo(float).tiny)
+        known = np.hstack([np.eye(self.strata)[given.codes], basis])
+        model = LogisticRegression(max_iter=1000).fit(known, self.levels)
+        chance = model.predict_proba(known)[np.arange(len(known)), self.levels]
+        weights: ndarray = share[self.levels] / np.clip(chance, 0.01, None)
+        return weights
+
+
+def balance(weight: Float[ndarray, "L S"]) -> Float[ndarray, "L S"]:
+    """Return P(l) / P(l | s) for each cell: a classifier of levels trained so reads no disease."""
+    level = weight.sum(axis=1, keepdims=True) / weight.sum()
+    product = level * weight.sum(axis=0)
+    return np.divide(product, weight, out=np.zeros_like(weight), where=weight > 0)
