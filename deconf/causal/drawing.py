@@ -71,7 +71,7 @@ def layout(graph: CausalGraph) -> Layout:
     Examples
     --------
     >>> layout(CausalGraph.parse("severity -> portable -> image; severity -> image")).places
-    {'image': (4.6, 0.0), 'portable': (2.3, -0.55), 'severity': (0.0, 0.0)}
+    {'image': (4.6, 0.0), 'portable': (2.3, 0.55), 'severity': (0.0, 0.0)}
     """
     depth = _depths(graph)
     layers: list[list[str]] = [[] for _ in range(max(depth.values()) + 1)]
@@ -87,7 +87,7 @@ def layout(graph: CausalGraph) -> Layout:
         waypoints[a, b] = chain
         links += pairwise([a, *chain, b])
     height = _heights(layers, links)
-    at = {n: (ACROSS * x, -DOWN * height[n]) for x, layer in enumerate(layers) for n in layer}
+    at = {n: (ACROSS * x, 0.0 - DOWN * height[n]) for x, layer in enumerate(layers) for n in layer}
     bows = {edge: _bow(at, edge, chain) for edge, chain in waypoints.items()}
     for a, b in graph.bidirected:
         across, up = at[b][0] - at[a][0], at[b][1] - at[a][1]

@@ -18,6 +18,8 @@ from deconf.causal.graph import CausalGraph
 
 EXHAUSTIVE = 12
 """Up to this many candidate columns every subset is tried: 4,096 of them."""
+LONGEST = 8
+"""Steps of the paths told to a reader, unless only longer ones are open."""
 MOST_PATHS = 5_000
 """Paths looked at before a message is written from the shortest ones found so far."""
 
@@ -108,6 +110,8 @@ def open_paths(
 ) -> list[tuple[str, ...]]:
     """Return the paths between two nodes that ``held`` leaves open, shortest first.
 
+    Those of up to ``LONGEST`` steps (an unmeasured common cause counts two); longer ones only
+    where none of these is open.  They are for words: separators are found without them.
     A path is a tuple of nodes in which an unmeasured common cause appears under its own name,
     ``a <-> b``; ``written`` turns it into arrows.
     """
@@ -118,11 +122,11 @@ def open_paths(
     opened = set(held).union(*(nx.ancestors(digraph, node) for node in held))
     found: dict[tuple[str, ...], None] = {}
     skeleton = digraph.to_undirected()
-    for cutoff in (4, 8, len(skeleton)):
+    for cutoff in (LONGEST, len(skeleton)):
         for path in islice(nx.all_simple_paths(skeleton, source, target, cutoff), MOST_PATHS):
             if all(_passes(digraph, *three, held, opened) for three in _triples(path)):
                 found[tuple(path)] = None
-        if found and cutoff >= 8:
+        if found:
             break
     return sorted(found, key=lambda path: (len(path), path))
 

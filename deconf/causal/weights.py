@@ -19,6 +19,7 @@ import pandas as pd
 
 from deconf.causal.overlap import CONFOUNDER_CELLS, cells
 from deconf.errors import SettingsError
+from deconf.maths.intervals import kish
 from deconf.maths.kinds import codes, is_categorical, numbers
 
 Floats = npt.NDArray[np.float64]
@@ -132,7 +133,7 @@ def balancing_weights(
     values[used] = cut * (len(c) / total) if total > 0 else 0.0
     return Weights(
         values=values,
-        ess=float(total**2 / (cut**2).sum()) if total > 0 else 0.0,
+        ess=kish(cut),
         trimmed=float((cut < raw).mean()),
         smd=_imbalance(table[used], given, c, cut),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deconf.cohort.pickled import texts_of_pickled_array
 from deconf.cohort.vectors import Vectors
 from deconf.errors import CohortError, ReadError, listing
 
@@ -164,7 +164,11 @@ def _read_npz(path: Path, columns: pd.Index) -> Vectors:
         for name in names:
             if name != chosen and name in columns and shapes[name] == values.shape[:1]:
                 with archive.open(f"{name}.npy") as file:
-                    keys[name] = _names_array(file, f"{path.name}: {name}")
+                    if _header(file)[1].hasobject:
+                        _say_unread(path, name)
+                        continue
+                    file.seek(0)
+                    keys[name] = np.lib.format.read_array(file, allow_pickle=False)
     return Vectors(values, f"the file {path.name!r}", pd.DataFrame(keys))
 
 
@@ -201,13 +205,14 @@ def _plain_array(file: Stream, name: str) -> np.ndarray:
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _names_array(file: Stream, name: str) -> np.ndarray:
-    """Return an array of names; pandas text is saved as pickled strings, so those are allowed."""
-    _, dtype = _header(file)
-    if dtype.hasobject:
-        return texts_of_pickled_array(file, name)
-    file.seek(0)
-    return np.lib.format.read_array(file, allow_pickle=False)
+def _say_unread(path: Path, name: str) -> None:
+    """Warn that names which could have been joined on are pickled, so that order must do."""
+    warnings.warn(
+        f"the array {name!r} of {path.name!r} is pickled text and is not read: embeddings are "
+        "taken in the order of the table. To have them joined by name, save the names as text: "
+        f"np.savez(path, emb=z, {name}=np.array(names, dtype=str)).",
+        stacklevel=4,
+    )
 
 
 def _read_parquet(path: Path, columns: pd.Index) -> Vectors:

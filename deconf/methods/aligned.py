@@ -17,17 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy import ndarray
 
 from deconf.errors import SettingsError
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
 from deconf.maths.moments import Given
-from deconf.maths.shrinkage import root, shrunk
-from deconf.methods.base import Method, MethodCard, as_arrays, methods
+from deconf.methods.base import Method, MethodCard, as_arrays, methods, tensor
 from deconf.methods.leace import LEACE
-from deconf.methods.levels import LevelMap, LevelMoments, balance
+from deconf.methods.levels import LevelMap, LevelMoments
 from deconf.methods.spikes import CROWDED, spikes
 
 ALIGNED = 0.93  # cosine above which two disease directions are taken for the same
@@ -87,7 +85,7 @@ class Aligned(Method):
         level_map = self._level_map(z, m, given, first, weights)
         if level_map is None:
             return LEACE().fit(z, c, **keep)
-        mapped = level_map(torch.from_numpy(z), torch.from_numpy(c)).numpy()
+        mapped = level_map(tensor(z), tensor(c)).numpy()
         return Chain(level_map, LEACE().fit(mapped, c, **keep))
 
     def _level_map(
@@ -97,7 +95,7 @@ class Aligned(Method):
         # Only the significant part of a shift: the rest is noise that the map would write into
         # every image of the level, for a fresh probe to read.
         shift = (reference - here) @ first.right.numpy().T @ first.left.numpy().T
-        factors = self._second_moments(m, here, reference)
+        factors = self._second_moments(m)
         if not np.any(shift) and all(left.shape[1] == 0 for left, _ in factors):
             return None
         levels, d = shift.shape
@@ -114,29 +112,25 @@ class Aligned(Method):
         return fitted if fitted.needs_confounders else whole(fitted, z, m, given, weights)
 
     def _second_moments(
-        self, m: LevelMoments, here: ndarray, reference: ndarray
+        self, m: LevelMoments
     ) -> list[tuple[Float[ndarray, "d r"], Float[ndarray, "r d"]]]:
         """Return thin L, R of each level with  I - L R  the spiked and turning part of T_c."""
-        sizes, sigmas = m.sizes(), m.covariances()
-        d = sigmas.shape[1]
-        none = np.zeros((d, 0)), np.zeros((0, d))
-        if np.all(d / sizes > CROWDED):
-            return [none] * len(sizes)
-        lower, lower_inverse = root(
-            shrunk(sigmas.mean(axis=0), "oas", float(sizes.sum()))
-        )
+        sizes, d = m.sizes(), m.cells.width
+        lower, lower_inverse, found = spikes(m.covariances(), sizes)
+        if lower.shape[1] == 0:
+            return [(np.zeros((d, 0)), np.zeros((0, d)))] * len(sizes)
         whitened_means = np.einsum("rd,lsd->lsr", lower_inverse, m.mean)
         wish = np.einsum("l,lsr->sr", m.weight.sum(axis=1) / m.weight.sum(), whitened_means)
         out = []
-        for i, (sigma, n) in enumerate(zip(sigmas, sizes, strict=True)):
-            found = spikes(lower_inverse @ sigma @ lower_inverse.T, i, sizes)
+        for i, n in enumerate(sizes):
             scale = np.eye(len(lower_inverse))
-            v = found.directions
-            scale += (v * (found.values**-0.5 - 1)) @ v.T
+            v = found[i].directions
+            scale += (v * (found[i].values**-0.5 - 1)) @ v.T
             turn = np.eye(len(scale))
             if d / n <= CROWDED and (m.weight[i] > 0).all() and m.strata == 2:
                 own = scale @ (whitened_means[i, 1] - whitened_means[i, 0])
-                variance = d * np.sum(1 / m.cells.units.reshape(-1, 2)[i])
+                kish = m.cells.weight**2 / np.where(m.cells.weight2 > 0, m.cells.weight2, 1.0)
+                variance = d * np.sum(1 / kish.reshape(-1, 2)[i])
                 turn = rotation(own, wish[1] - wish[0], variance)
             change = np.eye(len(scale)) - turn @ scale
             u, size, w = np.linalg.svd(change)
@@ -151,7 +145,8 @@ def rotation(
     """Return the smallest rotation that turns ``own`` onto ``wish``, or the identity.
 
     The identity where their cosine, corrected for the noise in ``own`` (expected squared length
-    ``variance``), is above 0.93, or where ``own`` is nothing but noise.
+    ``variance``), is above 0.93, where ``own`` is nothing but noise, or where the two are opposite
+    and no plane is singled out.
     """
     eye = np.eye(len(own))
     signal = own @ own - variance
@@ -163,6 +158,8 @@ def rotation(
     cosine = a @ b
     across = b - cosine * a
     sine = np.linalg.norm(across)
+    if sine < 1e-9:  # of unit vectors
+        return eye
     across = across / sine
     plane = np.stack([a, across], axis=1)
     turn = np.array([[cosine, -sine], [sine, cosine]])
@@ -180,16 +177,15 @@ def whole(
     strata, the raise is  M^-1 (reference - mean after mapping), within the significant directions.
     Left alone where the level is hardly readable: M is then near singular.
     """
-    tensor = torch.from_numpy(z)
-    q = fitted.membership(tensor, None).numpy().astype(np.float64)
-    w = balance(m.weight)[m.levels, given.codes] * (1.0 if weights is None else weights)
-    levels = len(m.design)
-    shares = np.eye(levels)[m.levels] * w[:, None]
-    shares /= shares.sum(axis=0)
+    films = tensor(z)
+    q = fitted.membership(films, None).numpy().astype(np.float64)
+    w = m.balancing(given) * (1.0 if weights is None else np.asarray(weights))
+    shares = np.eye(len(m.design))[m.levels] * w[:, None]
+    shares /= np.where(shares.any(axis=0), shares.sum(axis=0), 1.0)
     mixing = shares.T @ q
     if np.linalg.cond(mixing) > MIXED:
         return fitted
-    mapped = shares.T @ fitted(tensor).numpy()
+    mapped = shares.T @ fitted(films).numpy()
     target = m.weight.sum(axis=1) @ mapped / m.weight.sum()
     _, size, v = np.linalg.svd(fitted.shift.numpy(), full_matrices=False)
     span = v[size > 1e-8 * max(size[0], 1e-12)]  # directions in which a shift was significant
@@ -207,15 +203,16 @@ def membership(
     """
     from sklearn.linear_model import LogisticRegression
 
-    w = balance(m.weight)[m.levels, given.codes]
+    w = m.balancing(given)
     if weights is not None:
         w = w * np.asarray(weights)
-    centre = z.mean(axis=0, dtype=np.float64)
-    scale = np.sqrt(((z - centre) ** 2).mean(dtype=np.float64)) or 1.0
+    rows = w > 0
+    centre = z[rows].mean(axis=0, dtype=np.float64)
+    scale = np.sqrt(((z[rows] - centre) ** 2).mean(dtype=np.float64)) or 1.0
     a = (z - centre) / scale
     span = np.linalg.qr(a.T)[0] if a.shape[1] > len(a) else None
     a = a if span is None else a @ span
-    model = LogisticRegression(C=10.0 / len(a) ** 0.5, max_iter=300, tol=1e-4)
+    model = LogisticRegression(C=10.0 / rows.sum() ** 0.5, max_iter=300, tol=1e-4)
     model.fit(a, m.levels, sample_weight=w)
     slope = model.coef_ if span is None else model.coef_ @ span.T
     bias = model.intercept_

@@ -10,7 +10,10 @@ The rule, fixed before any test film is scored:
    the AUROC under weights w (confounder independent of disease) and w^2 (association reversed),
    less 0.15 for each unit of leakage above the best.  Otherwise the least leakage, then AUROC.
 4. A simpler candidate wins where the better one is better by less than a standard error of their
-   paired difference.  Head weights are kept where they score higher.
+   paired difference.
+5. Outcome in the adjustment set and every cell supported: the head is trained with balancing
+   weights too, in the selection as afterwards.  What the eraser misses, such a head has no reason
+   to use.  (With ten discordant films, choosing weights by their own score is a coin flip.)
 
 The raw embedding is no candidate once step 1 has found a leak: what was asked for is what will be
 audited.
@@ -207,19 +210,12 @@ def _best(
     w = _balance(codes, given.codes, labelled) if in_given else labelled.astype(float)
     folds = patient_folds(patients, 3, strata=_cells(codes, given.codes, labelled), seed=seed)
     candidates = _candidates(z, given, has_levels, reads_record)
-    weightings = {"": None, " + head weights": w} if in_given else {"": None}
-    held = {name + tail: np.full(len(z), np.nan) for name in candidates for tail in weightings}
+    held = {name: np.full(len(z), np.nan) for name in candidates}
     leaks: dict[str, float] = {}
-
     for turn, (train, test) in enumerate(folds[:1] if len(z) > LARGE else folds):
         rows = train[labelled[train]]
-        y, who = outcome[rows], patients[rows]
-        strengths = {
-            tail: choose_strength(
-                z[rows], y, weights=None if v is None else v[rows], patients=who, seed=seed
-            )
-            for tail, v in weightings.items()
-        }
+        y, loss = outcome[rows], w[rows]
+        strength = choose_strength(z[rows], y, weights=loss, patients=patients[rows], seed=seed)
         for name, method in candidates.items():
             fitted = method.fit(
                 z[train],
@@ -230,15 +226,8 @@ def _best(
                 seed=seed,
             )
             clean = _applied(fitted, z, c)
-            for tail, v in weightings.items():
-                head = fit_head(
-                    clean[rows],
-                    y,
-                    weights=None if v is None else v[rows],
-                    strength=strengths[tail],
-                )
-                score = head.score(clean[test])
-                held[name + tail][test] = (score - score.mean()) / (score.std() or 1.0)
+            score = fit_head(clean[rows], y, weights=loss, strength=strength).score(clean[test])
+            held[name][test] = (score - score.mean()) / (score.std() or 1.0)
             if turn == 0:
                 read = leakage(
                     clean[test], codes[test], given.codes[test], patients[test],
@@ -257,13 +246,10 @@ def _best(
         for name, s in held.items()
     }
     least = min(leaks.values())
-    scores: dict[str, ndarray] = {}
-    weighted: dict[str, bool] = {}
-    for name in candidates:
-        tails = sorted(weightings, key=lambda t, n=name: -areas[n + t][0])  # type: ignore[misc]
-        weighted[name] = tails[0] != ""
-        blame = PENALTY * max(0.0, leaks[name] - max(least, TOLERATED))
-        scores[name] = areas[name + tails[0]] - blame
+    scores = {
+        name: area - PENALTY * max(0.0, leaks[name] - max(least, TOLERATED))
+        for name, area in areas.items()
+    }
     if not in_given:
         scores = {n: s for n, s in scores.items() if leaks[n] <= least + 0.03}
     best = max(scores, key=lambda n: scores[n][0])
@@ -283,7 +269,7 @@ def _best(
     return Selection(
         chosen,
         candidates[chosen].fit(z, c, given=given, **keep),
-        weighted[chosen],
+        in_given,
         tuple(reasons),
         {n: float(s[0]) for n, s in scores.items()},
     )

@@ -61,7 +61,9 @@ class LEACE(Method):
     strata: Literal["auto", "pooled", "stacked"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.shrinkage != "oas" and not 0 <= float(self.shrinkage) <= 1:
+        if self.shrinkage != "oas" and (
+            isinstance(self.shrinkage, str) or not 0 <= self.shrinkage <= 1
+        ):
             raise SettingsError(f"shrinkage is 'oas' or in [0, 1], not {self.shrinkage!r}.")
         if self.rank not in ("significant", "full"):
             raise SettingsError(f"rank is 'significant' or 'full', not {self.rank!r}.")
@@ -111,13 +113,12 @@ class LEACE(Method):
 
         # P = I - L U Uᵀ L⁻¹ with Σ = L Lᵀ and U the left singular vectors of L⁻¹ A: the same
         # projection as with the symmetric root, since any two roots differ by a rotation.
-        u, size, _ = np.linalg.svd(lower_inverse @ target, full_matrices=False)
         if self.rank == "full":  # relative to the largest canonical correlation
-            rank = int(np.sum(size > 1e-10 * size.max(initial=0.0)))
+            u, size, _ = np.linalg.svd(lower_inverse @ target, full_matrices=False)
+            u = u[:, size > 1e-10 * size.max(initial=0.0)]
         else:
-            spread = np.linalg.eigvalsh(lower_inverse @ within @ lower_inverse.T)
-            rank = significant_rank(size, spread, target, within, m.effective_size, seed=seed)
-        return AffineMap(lower @ u[:, :rank], u[:, :rank].T @ lower_inverse, m.centre)
+            u = significant(lower_inverse, target, within, m.effective_size, seed=seed)
+        return AffineMap(lower @ u, u.T @ lower_inverse, m.centre)
 
     def target(self, strata: list[Stratum], width: int) -> Float[ndarray, "d q"]:
         """Return A: the cross-covariances with the whitened design that must vanish."""
@@ -132,24 +133,32 @@ class LEACE(Method):
         return whitened
 
 
-def significant_rank(
-    size: Float[ndarray, " q"],
-    spread: Float[ndarray, " r"],
+def significant(
+    lower_inverse: Float[ndarray, "r d"],
     target: Float[ndarray, "d q"],
     within: Float[ndarray, "d d"],
     n: float,
     *,
     seed: int,
-) -> int:
-    """Return how many directions of the target chance cannot explain.
+) -> Float[ndarray, "r j"]:
+    """Return the whitened directions, orthonormal, of a target that chance cannot explain.
 
     Two looks at the same target, each at 2.5 %: whitened, where a trace in a quiet direction
     stands out, and as it is.  The second is there for d near or above n: whitening then lifts
-    every noise direction to the height of the trace, and the first look sees nothing.
+    every noise direction to the height of the trace, and the first look sees nothing.  The look
+    that sees more decides, with its own directions: the other would order them by noise.
     """
-    if target.shape[1] == 0:
-        return 0
-    whitened = null_edge(spread, target.shape[1], n, seed=seed)
-    plain = null_edge(np.linalg.eigvalsh(within), target.shape[1], n, seed=seed)
-    seen = np.sum(size > whitened), np.sum(np.linalg.svd(target, compute_uv=False) > plain)
-    return int(max(seen))
+    whitened = lower_inverse @ target
+    if 0 in whitened.shape:
+        return np.zeros((len(whitened), 0))
+    spread = np.linalg.eigvalsh(lower_inverse @ within @ lower_inverse.T)
+    u, size, _ = np.linalg.svd(whitened, full_matrices=False)
+    rank = int(np.sum(size > null_edge(spread, target.shape[1], n, seed=seed)))
+    _, plain, v = np.linalg.svd(target, full_matrices=False)
+    edge = null_edge(np.linalg.eigvalsh(within), target.shape[1], n, seed=seed)
+    more = int(np.sum(plain > edge))
+    if more > rank:
+        orthonormal: ndarray = np.linalg.qr(whitened @ v[:more].T)[0]
+        return orthonormal
+    out: ndarray = u[:, :rank]
+    return out

@@ -1,4 +1,4 @@
-"""Erase the directions whose variance differs between levels, after those whose mean does.
+"""Erase the directions whose variance differs between levels, then those whose mean does.
 
 Gain, blur and noise change second moments, which linear erasure leaves to nonlinear probes.  Cheap
 and safe; costs skill where the disease shares such a direction.
@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from deconf.errors import SettingsError
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
 from deconf.maths.moments import Given
-from deconf.maths.shrinkage import root, shrunk
-from deconf.methods.base import Method, MethodCard, as_arrays, methods
+from deconf.methods.base import Method, MethodCard, as_arrays, methods, tensor
 from deconf.methods.leace import LEACE
 from deconf.methods.levels import LevelMoments
 from deconf.methods.spikes import spikes
@@ -66,25 +64,15 @@ class Quadratic(Method):
         """Fit on training rows; see `Method.fit`."""
         del outcome
         z, c, given = as_arrays(z, c, given)
-        first = LEACE().fit(z, c, given=given, weights=weights, patients=patients, seed=seed)
+        keep = {"given": given, "weights": weights, "patients": patients, "seed": seed}
         m = LevelMoments.of(z, c, given, weights, patients, "quadratic")
-        sizes, sigmas = m.sizes(), m.covariances()
-        bar = shrunk(sigmas.mean(axis=0), "oas", float(sizes.sum()))
-        lower, lower_inverse = root(bar)
-        found = [
-            spikes(lower_inverse @ sigma @ lower_inverse.T, level, sizes)
-            for level, sigma in enumerate(sigmas)
-        ]
+        lower, lower_inverse, found = spikes(m.covariances(), m.sizes())
         directions = np.hstack([f.directions for f in found])
         if directions.shape[1] == 0:
-            return first
+            return LEACE().fit(z, c, **keep)
         strength = np.abs(np.log(np.concatenate([f.values for f in found])))
         u, size, _ = np.linalg.svd(directions * strength, full_matrices=False)
         rank = min(int(np.sum(size > 1e-6 * size[0])), int(self.most * z.shape[1]))
         u = u[:, :rank]
-        centre = first(torch.from_numpy(m.cells.centre)[None])[0]
-        second = AffineMap(lower @ u, u.T @ lower_inverse, centre)
-        return Chain(second, LEACE().fit(
-            second(torch.from_numpy(z)).numpy(), c, given=given, weights=weights,
-            patients=patients, seed=seed,
-        ))
+        variances = AffineMap(lower @ u, u.T @ lower_inverse, m.cells.centre)
+        return Chain(variances, LEACE().fit(variances(tensor(z)).numpy(), c, **keep))

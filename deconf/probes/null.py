@@ -113,15 +113,17 @@ def exchangeable_rows(
     if unmoved(codes, stratum, who) <= MOST_UNMOVED:
         return kept, ""
     shuffled = np.random.default_rng(seed).permutation(len(codes))
-    thinnings = [(cell, limit, "patient and stratum") for limit in FILM_LIMITS]
-    for key, limit, per in [*thinnings, (who, 1, "patient")]:
+    limits = [(cell, limit, "patient and stratum") for limit in FILM_LIMITS]
+    for key, limit, per in [*limits, (who, 1, "patient")]:
         kept = np.sort(shuffled[_place_within(key[shuffled]) < limit])
+        films = f"{limit} film{'s' if limit > 1 else ''} per {per}"
         if unmoved(codes[kept], stratum[kept], who[kept]) <= MOST_UNMOVED:
             break
-    return kept, (
-        f"judged on at most {limit} film{'s' if limit > 1 else ''} per {per} ({len(kept):,} of "
-        f"{len(codes):,} held-out films), so that patients can change places in the permutations"
+    note = (
+        f"judged on at most {films} ({len(kept):,} of {len(codes):,} held-out films), so that "
+        "patients can change places in the permutations"
     )
+    return kept, note
 
 
 def unmoved(codes: np.ndarray, strata: np.ndarray, patients: np.ndarray) -> float:

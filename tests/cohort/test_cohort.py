@@ -380,17 +380,15 @@ def test_the_description_has_every_column_once_with_roles_first_and_true_counts(
 @pytest.mark.skipif(not os.environ.get("DECONF_DATA"), reason="DECONF_DATA names no real data")
 def test_real_chest_films_are_read_joined_and_split():
     folder = Path(os.environ["DECONF_DATA"]) / "embeddings"
-    c = Cohort.read(
-        folder / "cxr_mobilenetv2.csv",
-        image="image",
-        embedding="cxr_mobilenetv2.npz",
-        patient="patient_id",
-        site="site",
-        outcome="disease",
-    )
+    with pytest.warns(UserWarning, match="pickled text and is not read"):
+        c = Cohort.read(
+            folder / "cxr_mobilenetv2.csv",
+            image="image",
+            embedding="cxr_mobilenetv2.npz",
+            patient="patient_id",
+            site="site",
+            outcome="disease",
+        )
     assert (len(c), c.embeddings.shape[1], len(np.unique(c.patients))) == (1163, 1280, 842)
-    shuffled = c.table.sample(frac=1, random_state=0)
-    again = Cohort.read(shuffled, image="image", embedding=folder / "cxr_mobilenetv2.npz")
-    assert_array_equal(again.embeddings, c.embeddings[shuffled.index])
     train, test = c.hold_out("site", "nih")
     assert (len(train), len(test)) == (214, 949)

@@ -196,5 +196,7 @@ def test_a_probe_refuses_rows_of_another_width():
 
 def test_a_fit_stopped_short_warns_nobody(recwarn):
     rng = np.random.default_rng(0)
-    Logistic(strengths=(1e8,)).fit(rng.standard_normal((300, 60)), rng.integers(2, size=300), seed=0)
+    Logistic(strengths=(1e8,)).fit(
+        rng.standard_normal((300, 60)), rng.integers(2, size=300), seed=0
+    )
     assert not [w for w in recwarn if issubclass(w.category, ConvergenceWarning)]

@@ -130,8 +130,13 @@ def test_levels_too_rare_in_a_stratum_are_left_out_and_named():
 
 
 def test_a_stratum_with_one_level_is_left_out_and_named():
-    codes, strata = np.r_[np.arange(40) % 2, np.zeros(20, int)], np.repeat(["ill", "well"], [40, 20])
-    held = read(np.random.default_rng(0).standard_normal((60, 2)), codes, strata, names=("AP", "PA"))
+    codes, strata = (
+        np.r_[np.arange(40) % 2, np.zeros(20, int)],
+        np.repeat(["ill", "well"], [40, 20]),
+    )
+    held = read(
+        np.random.default_rng(0).standard_normal((60, 2)), codes, strata, names=("AP", "PA")
+    )
     assert held.skipped == ("well: only AP occurs",)
     assert set(held.strata) == {"ill"}
 

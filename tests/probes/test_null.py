@@ -19,7 +19,10 @@ def drawn(n: int, levels: int, strata: int, seed: int):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    n=st.integers(12, 80), levels=st.integers(2, 4), strata=st.integers(1, 4), seed=st.integers(0, 99)
+    n=st.integers(12, 80),
+    levels=st.integers(2, 4),
+    strata=st.integers(1, 4),
+    seed=st.integers(0, 99),
 )
 def test_the_observed_statistic_is_the_auroc_of_the_house(n, levels, strata, seed):
     scores, codes, stratum, who = drawn(n, levels, strata, seed)
