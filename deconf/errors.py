@@ -62,7 +62,7 @@ def listing(names: Iterable[object], limit: int = 8) -> str:
     >>> listing(["a", "b", "c"], limit=2)
     'a, b, ... (3 in all)'
     """
-    names = [str(n) for n in names]
-    if len(names) <= limit:
-        return ", ".join(names)
-    return ", ".join(names[:limit]) + f", ... ({len(names)} in all)"
+    known = [str(n) for n in names]
+    if len(known) <= limit:
+        return ", ".join(known)
+    return ", ".join(known[:limit]) + f", ... ({len(known)} in all)"

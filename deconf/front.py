@@ -122,7 +122,9 @@ class Deconfounder:
                     patient=cohort.roles["patient"],
                 ).values
             z = _applied(fitted.map, z, encoding, cohort)
-        whole = maps[0] if len(maps) == 1 else Chain(*maps) if maps else AffineMap.identity(z.shape[1])
+        whole = (
+            maps[0] if len(maps) == 1 else Chain(*maps) if maps else AffineMap.identity(z.shape[1])
+        )
         if whole.needs_confounders and len(maps) > 1:
             raise SettingsError(
                 "maps that read the confounder cannot be chained over different adjustment sets: "
@@ -276,9 +278,7 @@ def deconfound(
     )
 
 
-def _applied(
-    fitted: EmbeddingMap, z: np.ndarray, encoding: Encoding, cohort: Cohort
-) -> np.ndarray:
+def _applied(fitted: EmbeddingMap, z: np.ndarray, encoding: Encoding, cohort: Cohort) -> np.ndarray:
     c = torch.tensor(encoding.encode(cohort.table)[0]) if fitted.needs_confounders else None
     with torch.inference_mode():
         tensor = torch.tensor(z)

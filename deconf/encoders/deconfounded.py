@@ -126,10 +126,7 @@ class DeconfoundedEncoder(nn.Module):
     @property
     def width(self) -> int:
         """Columns of the embedding."""
-        first = self.map
-        while hasattr(first, "maps"):
-            first = first.maps[0]
-        return int(first.centre.shape[-1])
+        return self.map.width
 
     def fold(self) -> nn.Module:
         """Return the same computation with the map as linear layers: cleaning costs nothing more.
@@ -139,13 +136,13 @@ class DeconfoundedEncoder(nn.Module):
         SettingsError
             The map is not affine, so that no linear layer equals it.
         """
-        links = list(self.map.maps) if hasattr(self.map, "maps") else [self.map]
+        links = self.map.links()
         if not all(isinstance(link, AffineMap) for link in links):
             raise SettingsError(
                 f"the map of method {self.method!r} is not affine and cannot be folded. Fit with "
                 "method='leace' or 'quadratic', whose maps are."
             )
-        layers = [link.linear() for link in links]
+        layers = [link.linear() for link in links if isinstance(link, AffineMap)]
         folded = layers[0]
         for layer in layers[1:]:
             both = nn.Linear(folded.in_features, layer.out_features)

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from deconf.errors import CohortError, listing
+from deconf.errors import CohortError, did_you_mean, listing
 from deconf.maths import kinds
 from deconf.maths.moments import Given
 
@@ -41,7 +41,7 @@ class Column:
     @classmethod
     def of(cls, series: pd.Series[Any]) -> Column:
         """Decide how to read a column from its training values."""
-        unknown = bool(series.isna().mean() >= MANY_MISSING)
+        unknown = bool(_missing(series).mean() >= MANY_MISSING)
         if kinds.is_categorical(series):
             return cls(str(series.name), tuple(kinds.levels(series)), has_unknown=unknown)
         values = kinds.numbers(series)
@@ -50,7 +50,7 @@ class Column:
 
     def encode(self, series: pd.Series[Any]) -> tuple[Float[ndarray, "n j"], Bool[ndarray, " n"]]:
         """Return the columns of the design, and which rows could be read."""
-        missing = series.isna().to_numpy()
+        missing = series.isna().to_numpy() if self.levels is not None else _missing(series)
         if self.levels is not None:
             place = {level: i for i, level in enumerate(self.levels)}
             codes = np.array([place.get(v, -1) for v in series.tolist()])
@@ -75,17 +75,14 @@ class Encoding:
     @classmethod
     def of(cls, table: pd.DataFrame, names: Sequence[str]) -> Encoding:
         """Read the training table."""
+        _require(table, names)
         return cls(tuple(Column.of(table[name]) for name in names))
 
     def encode(self, table: pd.DataFrame) -> tuple[Float[ndarray, "n k"], Bool[ndarray, " n"]]:
         """Return (n, k) and the rows in which every confounder could be read."""
+        _require(table, [column.name for column in self.columns])
         blocks, read = [], np.ones(len(table), dtype=bool)
         for column in self.columns:
-            if column.name not in table:
-                raise CohortError(
-                    f"the table has no column {column.name!r}, which this map reads. "
-                    f"Columns: {listing(table.columns)}."
-                )
             block, known = column.encode(table[column.name])
             blocks.append(block)
             read &= known
@@ -143,9 +140,10 @@ def design(
         estimate the trace.  This assumes that inside that stratum the confounder is unrelated to
         what differs; False leaves them out.
     """
+    _require(table, given)
     encoding = Encoding.of(table, confounders)
     c, read = encoding.encode(table)
-    labelled = ~table[list(given)].isna().any(axis=1).to_numpy() if given else np.ones(len(c), bool)
+    labelled = ~np.any([np.zeros(len(c), bool), *(_missing(table[g]) for g in given)], axis=0)
     use = read if unlabelled else read & labelled
     rows = np.flatnonzero(use)
     held = adjustment(table.iloc[rows], given, labelled[rows], outcomes=outcomes)
@@ -176,6 +174,23 @@ def levels_of(c: Float[ndarray, "n k"]) -> Int[ndarray, " n"] | None:
     """Return the level of each row of a design, or None where it is continuous."""
     distinct, codes = np.unique(c, axis=0, return_inverse=True)
     return codes.ravel() if len(distinct) <= MOST_LEVELS else None
+
+
+def _require(table: pd.DataFrame, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in table:
+            raise CohortError(
+                f"the table has no column {name!r}.{did_you_mean(name, table.columns)} "
+                f"Columns: {listing(table.columns)}."
+            )
+
+
+def _missing(series: pd.Series[Any]) -> Bool[ndarray, " n"]:
+    """Return where no value can be read: not recorded, or an infinite measurement."""
+    if kinds.is_categorical(series):
+        return series.isna().to_numpy()
+    gone: ndarray = np.isnan(kinds.numbers(series))
+    return gone
 
 
 def _joint(table: pd.DataFrame, names: Sequence[str], labelled: ndarray) -> Int[ndarray, " n"]:

@@ -37,6 +37,15 @@ class EmbeddingMap(nn.Module):
         """Whether the map returns what it is given."""
         return False
 
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Columns of the embedding."""
+
+    def links(self) -> list[EmbeddingMap]:
+        """Return the maps this one applies in turn: itself, unless it is a chain."""
+        return [self]
+
 
 class AffineMap(EmbeddingMap):
     """T(z) = z - L R (z - mu), with L (d, r) and R (r, d) thin.
@@ -61,6 +70,11 @@ class AffineMap(EmbeddingMap):
         return cls(zero, zero.T, torch.zeros(width, dtype=torch.float64))
 
     @property
+    def width(self) -> int:
+        """Columns of the embedding."""
+        return len(self.centre)
+
+    @property
     def rank(self) -> int:
         """Number of directions removed or changed."""
         return int(self.left.shape[1])
@@ -70,9 +84,7 @@ class AffineMap(EmbeddingMap):
         """Whether no direction is touched."""
         return self.rank == 0
 
-    def forward(
-        self, z: Float[Tensor, "n d"], c: Tensor | None = None
-    ) -> Float[Tensor, "n d"]:
+    def forward(self, z: Float[Tensor, "n d"], c: Tensor | None = None) -> Float[Tensor, "n d"]:
         """Map embeddings (n, d); ``c`` is not read."""
         del c
         if self.is_identity:
@@ -115,17 +127,24 @@ class Chain(EmbeddingMap):
         """Whether every link is the identity."""
         return all(m.is_identity for m in self.maps)
 
-    def forward(
-        self, z: Float[Tensor, "n d"], c: Tensor | None = None
-    ) -> Float[Tensor, "n d"]:
+    def forward(self, z: Float[Tensor, "n d"], c: Tensor | None = None) -> Float[Tensor, "n d"]:
         """Map embeddings (n, d) through every link."""
         for link in self.maps:
             z = link(z, c) if link.needs_confounders else link(z)
         return z
 
+    @property
+    def width(self) -> int:
+        """Columns of the embedding."""
+        return self.links()[0].width
+
+    def links(self) -> list[EmbeddingMap]:
+        """Return the links."""
+        return [link for m in self.maps if isinstance(m, EmbeddingMap) for link in m.links()]
+
     def spec(self) -> dict[str, Any]:
         """Return the specs of the links."""
-        return {"kind": "Chain", "maps": [m.spec() for m in self.maps]}
+        return {"kind": "Chain", "maps": [m.spec() for m in self.maps if isinstance(m, EmbeddingMap)]}
 
 
 def from_spec(spec: dict[str, Any], tensors: dict[str, Tensor]) -> EmbeddingMap:

@@ -131,8 +131,8 @@ class CellMoments:
     @property
     def centre(self) -> Float[ndarray, " d"]:
         """Weighted mean of the embedding over all cells."""
-        shares: ndarray = self.weight / self.weight.sum()
-        return shares @ self.mean[:, : self.width]
+        mean: ndarray = self.weight @ self.mean[:, : self.width] / self.weight.sum()
+        return mean
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,7 @@ class Stratum:
 _FIELDS = ("count", "units", "weight", "weight2", "mean", "scatter")
 
 
-def _pooled(
-    like: CellMoments, fields: list[ndarray], groups: ndarray, size: int
-) -> CellMoments:
+def _pooled(like: CellMoments, fields: list[ndarray], groups: ndarray, size: int) -> CellMoments:
     count, units, weight, weight2, mean, scatter = fields
     add = np.zeros((size, len(groups)))
     add[groups, np.arange(len(groups))] = 1.0
@@ -218,23 +216,23 @@ def cell_moments(
         if n == 0:
             continue
         count[cell] = n
-        units[cell], weight2[cell] = _units(None if patients is None else patients[rows], n, w, rows)
+        here = np.ones(n) if w is None else w[rows]
+        who = None if patients is None else np.asarray(patients)[rows]
+        units[cell], weight2[cell] = _units(who, here)
         with np.errstate(invalid="ignore", over="ignore"):  # named below
             weight[cell], mean[cell] = _products(z, small, rows, n, w, scatter[cell])
         _flatten(scatter[cell], weight[cell], mean[cell])
     if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
-        raise SettingsError(_where_not_finite(z, small, w))
-    return CellMoments(d, 0 if c is None else c.shape[1], count, units, weight, weight2, mean, scatter)
+        raise SettingsError(_where_not_finite(z, small))
+    k = 0 if c is None else c.shape[1]
+    return CellMoments(d, k, count, units, weight, weight2, mean, scatter)
 
 
-def _units(
-    patients: ndarray | None, n: int, w: ndarray | None, rows: slice | ndarray
-) -> tuple[float, float]:
+def _units(patients: ndarray | None, weights: ndarray) -> tuple[float, float]:
     """Return the number of patients, and the sum over them of the square of their weight."""
-    here = np.ones(n) if w is None else w[rows]
-    if patients is None:
-        return n, float(here @ here)
-    each = np.bincount(np.unique(patients, return_inverse=True)[1].ravel(), here)
+    each = weights
+    if patients is not None:
+        each = np.bincount(np.unique(patients, return_inverse=True)[1].ravel(), weights)
     return len(each), float(each @ each)
 
 
@@ -302,7 +300,7 @@ def _checked_weights(weights: ndarray | None, n: int) -> ndarray | None:
     return w
 
 
-def _where_not_finite(z: ndarray, small: ndarray, w: ndarray | None) -> str:
+def _where_not_finite(z: ndarray, small: ndarray) -> str:
     for name, x in {"the embedding": z, "the design": small}.items():
         bad = np.argwhere(~np.isfinite(x))
         if len(bad):

@@ -69,7 +69,13 @@ def inverse_root(sigma: Float[ndarray, "k k"]) -> Float[ndarray, "k r"]:
 
 
 def null_edge(
-    spread: Float[ndarray, " d"], columns: int, n: float, *, seed: int, draws: int = 400, level: float = 0.975
+    spread: Float[ndarray, " d"],
+    columns: int,
+    n: float,
+    *,
+    seed: int,
+    draws: int = 400,
+    level: float = 0.975,
 ) -> float:
     """Return what chance alone gives the largest singular value of a whitened cross-covariance.
 

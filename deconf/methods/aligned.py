@@ -125,7 +125,7 @@ class Aligned(Method):
         for i, n in enumerate(sizes):
             scale = np.eye(len(lower_inverse))
             v = found[i].directions
-            scale += (v * (found[i].values**-0.5 - 1)) @ v.T
+            scale += (v * (found[i].values ** -0.5 - 1)) @ v.T
             turn = np.eye(len(scale))
             if d / n <= CROWDED and (m.weight[i] > 0).all() and m.strata == 2:
                 own = scale @ (whitened_means[i, 1] - whitened_means[i, 0])
@@ -149,7 +149,8 @@ def rotation(
     and no plane is singled out.
     """
     eye = np.eye(len(own))
-    signal = own @ own - variance
+    # Two standard deviations above the expected noise, so that chance alone seldom turns anything.
+    signal = own @ own - variance * (1 + 2 * np.sqrt(2 / len(own)))
     if signal <= variance or not wish.any():
         return eye
     if own @ wish / np.sqrt(signal * (wish @ wish)) > ALIGNED:

@@ -140,7 +140,7 @@ def select(
     patients = np.arange(len(z)) if patients is None else np.asarray(patients)
     levels = levels_of(c)
     codes = _terciles(c) if levels is None else levels
-    keep = {"weights": weights, "patients": patients, "seed": seed}
+    keep: dict[str, Any] = {"weights": weights, "patients": patients, "seed": seed}
 
     found = leakage(
         z, codes, given.codes, patients, attackers=ATTACKERS, permutations=100, seed=seed

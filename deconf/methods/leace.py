@@ -94,9 +94,7 @@ class LEACE(Method):
             return self.fit_moments(m, seed=seed)
         middle = z.mean(axis=0, dtype=np.float64)
         span = np.linalg.qr((z - middle).T.astype(np.float64))[0]
-        m = cell_moments(
-            (z - middle) @ span, c, given=given, weights=weights, patients=patients
-        )
+        m = cell_moments((z - middle) @ span, c, given=given, weights=weights, patients=patients)
         inner = self.fit_moments(m, seed=seed, ambient=d)
         left, right, centre = (t.numpy() for t in (inner.left, inner.right, inner.centre))
         return AffineMap(span @ left, right @ span.T, middle + span @ centre)
@@ -106,7 +104,7 @@ class LEACE(Method):
     ) -> AffineMap:
         """Fit from streamed or merged moments whose cells are the strata."""
         strata = m.within()
-        within = sum(s.share * s.zz for s in strata)  # Σ = Σ_s π_s Σ_zz|s
+        within = np.add.reduce([s.share * s.zz for s in strata])  # Σ = Σ_s π_s Σ_zz|s
         sigma = shrunk(within, self.shrinkage, m.effective_size, ambient=ambient)
         lower, lower_inverse = root(sigma)
         target = self.target(strata, m.width)
@@ -127,8 +125,8 @@ class LEACE(Method):
         )
         if stacked:  # A = [√π_s Σ_zc|s Σ_cc|s^(-1/2)]_s
             return np.hstack([np.sqrt(s.share) * s.zc @ inverse_root(s.cc) for s in strata])
-        zc = sum(s.share * s.zc for s in strata)  # A = Σ_s π_s Σ_zc|s, then whitened
-        cc = sum(s.share * s.cc for s in strata)
+        zc = np.add.reduce([s.share * s.zc for s in strata])  # A = Σ_s π_s Σ_zc|s, then whitened
+        cc = np.add.reduce([s.share * s.cc for s in strata])
         whitened: ndarray = zc @ inverse_root(cc)
         return whitened
 

@@ -24,6 +24,15 @@ class LevelMap(EmbeddingMap):
     the recorded level (`reads`), in which case a level never seen in training leaves z unchanged.
     """
 
+    left: Tensor
+    right: Tensor
+    centre: Tensor
+    shift: Tensor
+    slope: Tensor
+    bias: Tensor
+    design: Tensor
+    reads: Tensor
+
     def __init__(
         self,
         left: Any,
@@ -53,6 +62,11 @@ class LevelMap(EmbeddingMap):
     def needs_confounders(self) -> bool:  # type: ignore[override]
         """Whether the map reads the recorded level."""
         return bool(self.reads)
+
+    @property
+    def width(self) -> int:
+        """Columns of the embedding."""
+        return int(self.centre.shape[1])
 
     @property
     def is_identity(self) -> bool:

@@ -1,8 +1,9 @@
 """Which eigenvalues of a whitened covariance are more than noise.
 
-For n rows of white noise in d dimensions all eigenvalues lie in ``(1 ± sqrt(d/n))^2``: only pairs
-outside are a difference between levels (Marchenko & Pastur 1967; Johnstone, "On the distribution
-of the largest eigenvalue in principal components analysis", 2001).
+Rows of white noise give a covariance whose eigenvalues fill an interval around one: only pairs
+outside are a difference between levels (Marchenko & Pastur 1967).  Where the yardstick is another
+covariance with noise of its own, the extreme eigenvalues follow Johnstone, "Multivariate analysis
+and Jacobi ensembles: largest eigenvalue, Tracy-Widom limits and rates of convergence", 2008.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from numpy import ndarray
 from deconf.maths.shrinkage import root
 
 CROWDED = 0.1  # d/n above which covariances are too noisy to be matched at all
-SLACK = 1.13  # multiple of the half-width, for tails heavier than the normal's
-TRACY_WIDOM = 2.5  # exceeded once in 200 by the extreme eigenvalue of one level, in its own units
+TRACY_WIDOM = 2.5  # exceeded once in 200 by an extreme eigenvalue, in its own units
+SLACK = 1.13  # least multiple of the half-width, for tails a little heavier than the normal's
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,6 @@ def spikes(
     there is nothing to compare (r = 0).  It is not shrunk: rows are many here, and padding the
     yardstick alone would make every quiet direction look like a difference.
 
-    Whitening by the average of L levels puts part of a level's own noise into the yardstick, so
-    the variance of a whitened entry is ``(1 - 1/L)^2 / n_c + sum over others of 1 / (L^2 n_o)``
-    instead of ``1 / n_c``; for two equal levels the band is 0.7 of Marchenko and Pastur's.
-
     Parameters
     ----------
     sigmas : (L, d, d)
@@ -54,31 +51,42 @@ def spikes(
         none = Spikes(np.zeros(0), np.zeros((0, 0)))
         return np.zeros((d, 0)), np.zeros((0, d)), [none] * len(sizes)
     lower, inverse = root(sigmas[ample].mean(axis=0))
-    share, found = 1 / ample.sum(), []
-    for sigma, n, fits in zip(sigmas, sizes, ample, strict=True):
-        noise = (1 - share) ** 2 / n + share**2 * (np.sum(1 / sizes[ample]) - 1 / n)
+    found = []
+    for level, sigma in enumerate(sigmas):
         values, vectors = np.linalg.eigh(inverse @ sigma @ inverse.T)
-        low, high = band(len(inverse), 1 / noise)
-        out = ((values < low) | (values > high)) & fits
+        out = np.zeros(len(values), dtype=bool)
+        if ample[level]:
+            others = sizes[ample & (np.arange(len(sizes)) != level)]
+            low, high = band(len(values), sizes[level], others)
+            out = (values < low) | (values > high)
         found.append(Spikes(np.clip(values[out], 1e-6, None), vectors[:, out]))
     return lower, inverse, found
 
 
-def band(d: int, n: float) -> tuple[float, float]:
-    """Return the eigenvalues between which a white covariance of n rows in d dimensions stays.
+def band(d: int, n: float, others: Float[ndarray, " K"]) -> tuple[float, float]:
+    """Return where the eigenvalues of a level stay by chance, whitened by the average of all.
 
-    The edges of Marchenko and Pastur, widened by the fluctuation of the extreme eigenvalues
-    (Johnstone 2001, theorem 1.1), which matters in few dimensions, or by `SLACK`.
+    With lambda an eigenvalue of the level against the average of the ``K`` others (taken as one
+    Wishart matrix of matching noise), that against the average of all K + 1 levels is
+    ``(K + 1) lambda / (K + lambda)``; the extreme lambda are those of a double Wishart law.
 
     Examples
     --------
-    >>> [round(edge, 2) for edge in band(64, 4000)]
-    [0.73, 1.3]
+    >>> [round(edge, 2) for edge in band(64, 2000, np.array([2000.0]))]
+    [0.72, 1.28]
     """
-    edges = []
-    for sign in (-1, 1):
-        root_n, root_d = np.sqrt(n), sign * np.sqrt(d)
-        edge = (root_n + root_d) ** 2 / n
-        unit = (root_n + root_d) * abs(1 / root_n + 1 / root_d) ** (1 / 3) / n
-        edges.append(1 + sign * max(SLACK * abs(edge - 1), abs(edge - 1) + TRACY_WIDOM * unit))
-    return edges[0], edges[1]
+    count = len(others)
+    rest = count**2 / np.sum(1 / others)
+    edges = 1 / _largest(d, rest, n), _largest(d, n, rest)
+    low, high = ((count + 1) * edge / (count + edge) for edge in edges)
+    return low, high
+
+
+def _largest(d: int, n: float, rest: float) -> float:
+    """Return what the largest eigenvalue of n rows against ``rest`` rows stays below by chance."""
+    total = n + rest - 1  # Johnstone 2008, equations 3 to 6, for the logit of the largest root
+    gamma, phi = (2 * np.arcsin(np.sqrt((size - 0.5) / total)) for size in (min(d, n), max(d, n)))
+    edge = 2 * np.log(np.tan((phi + gamma) / 2))
+    unit = (16 / total**2 / (np.sin(phi + gamma) ** 2 * np.sin(phi) * np.sin(gamma))) ** (1 / 3)
+    centre = np.log(n / rest)
+    return float(np.exp(max(SLACK * (edge - centre), edge - centre + TRACY_WIDOM * unit)))

@@ -208,7 +208,7 @@ class LinearWorld:
         return Draw(cohort, oracle.astype(np.float32), pair)
 
     def _portable(self, z: np.ndarray) -> np.ndarray:
-        """What the portable scanner makes of a clean embedding."""
+        """Return what the portable scanner makes of a clean embedding."""
         if self.trace == "none":
             return z
         f = self._frame

@@ -1,0 +1,135 @@
+"""Read a config, run what it asks, write the answer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from deconf.cohort.cohort import Cohort
+from deconf.errors import SettingsError, did_you_mean, listing
+from deconf.experiment.config import Config, Data, read_config
+from deconf.experiment.results import write_results
+from deconf.resources import development_data, packaged
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an experiment found: a tidy table, text for people, and where it was written."""
+
+    config: Config
+    table: pd.DataFrame
+    text: str
+    folder: Path | None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def names() -> list[str]:
+    """Return the experiments that come with deconf."""
+    return sorted(p.stem for p in packaged("experiments/configs").glob("*.toml"))
+
+
+def run(
+    name: str | Path,
+    *,
+    out: str | Path | None = None,
+    quick: bool = False,
+    progress: Callable[[str], object] = str,
+) -> Answer:
+    """Run an experiment by name or from a TOML file.
+
+    Parameters
+    ----------
+    name : name or path
+    out : folder, optional
+        Where to write the answer; default ``runs/<name>``.
+    quick : bool
+        Two splits instead of all: to see that it works, not to believe.
+    progress : callable
+        Told one line at a time what is being done.
+
+    Raises
+    ------
+    SettingsError
+        No such experiment, or its file says something unknown.
+    ReadError
+        ``DECONF_DATA`` is not set or lacks a file.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        if str(name) not in names():
+            raise SettingsError(
+                f"no experiment is called {str(name)!r}.{did_you_mean(str(name), names())} "
+                f"Known: {listing(names())}; or pass the path of a .toml file."
+            )
+        path = packaged("experiments/configs") / f"{name}.toml"
+    config = read_config(path)
+    cohort = load_cohort(config.data)
+    if config.kind == "shortcut":
+        from deconf.experiment.shortcut import run_shortcut
+
+        shortcut = config.shortcut
+        if quick and shortcut is not None:
+            shortcut = shortcut.model_copy(update={"splits": 2})
+        table, notes = run_shortcut(cohort, shortcut, seed=config.seed, progress=progress)  # type: ignore[arg-type]
+        text = _shortcut_text(config, cohort, table, notes)
+        report = None
+    else:
+        from deconf.experiment.sites import run_sites
+
+        table, text, report = run_sites(cohort, config, quick=quick, progress=progress)
+    folder = Path(out) if out is not None else Path("runs") / path.stem
+    write_results(folder, config, path, cohort, table, text, report)
+    return Answer(config, table, text, folder)
+
+
+def load_cohort(data: Data) -> Cohort:
+    """Read the cohort of a config from the folder named by ``DECONF_DATA``."""
+    folder = development_data()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pickled text and is not read")  # its README
+        cohort = Cohort.read(                                      # says: rows in the same order
+            folder / data.table,
+            embedding=folder / data.embedding,
+            patient=data.patient,
+            site=data.site,
+            outcome=data.outcome,
+        )  # fmt: skip
+    table = cohort.table
+    for column, change in data.recode.items():
+        table[column] = table[column].replace(change)
+    keep = np.ones(len(table), dtype=bool)
+    for column, values in data.only.items():
+        keep &= table[column].astype(str).isin(values).to_numpy()
+    return Cohort.from_arrays(
+        cohort.embeddings[keep],  # type: ignore[index]
+        table[keep],
+        patient=data.patient,
+        site=data.site,
+        outcome=data.outcome,
+    )
+
+
+def _shortcut_text(config: Config, cohort: Cohort, table: pd.DataFrame, notes: list[str]) -> str:
+    lines = [
+        config.title,
+        f"{len(cohort):,} films of {len(np.unique(cohort.patients)):,} patients; encoder: "
+        f"{config.encoder}.",
+        "AUROC of disease on test patients, mean over splits [95 % over patients]; the last column "
+        "is how well the disease score tells the confounder among films alike in disease.",
+    ]
+    for setting, part in table.groupby("setting", sort=False):
+        lines += ["", f"{setting} training films per kind"]
+        width = max(len(m) for m in part["method"])
+        metrics = list(dict.fromkeys(part["metric"]))
+        lines.append(" " * (width + 2) + "".join(f"{m:>19}" for m in metrics))
+        for method, rows in part.groupby("method", sort=False):
+            cells = [f"{r.estimate:.3f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
+            lines.append(f"{method:<{width + 2}}" + "".join(f"{c:>19}" for c in cells))
+    return "\n".join([*lines, "", *notes])
