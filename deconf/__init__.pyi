@@ -7,7 +7,7 @@ from deconf.causal.plan import Plan as Plan
 from deconf.cohort.cohort import Cohort as Cohort
 from deconf.encoders.base import load_encoder as load_encoder
 from deconf.encoders.deconfounded import DeconfoundedEncoder as DeconfoundedEncoder
-from deconf.encoders.deconfounded import load as load
+from deconf.encoders.saved import load as load
 from deconf.errors import CohortError as CohortError
 from deconf.errors import DeconfError as DeconfError
 from deconf.errors import GraphError as GraphError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deconf.audit.leakage import audit
+from deconf.evidence.leakage import audit
 from deconf.causal.graph import CausalGraph, as_names
 from deconf.causal.invariance import Invariance
 from deconf.causal.plan import Plan, make_plan

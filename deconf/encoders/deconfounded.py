@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder
-from deconf.errors import CohortError, LeakageError, ReadError, SettingsError
-from deconf.maths.design import Column, Encoding
-from deconf.maths.maps import AffineMap, EmbeddingMap, from_spec
-
-FORMAT = 1
-
+from deconf.errors import CohortError, LeakageError, SettingsError
+from deconf.maths.design import Encoding
+from deconf.maths.maps import AffineMap, EmbeddingMap
 
 class DeconfoundedEncoder(nn.Module):
     """An encoder followed by a fitted map.
@@ -39,6 +33,10 @@ class DeconfoundedEncoder(nn.Module):
         What was fitted.
     weights : (n,) float64 or None
         Head weights in the row order of the fitted cohort.
+    salt, patients : str, frozenset of str
+        Salted digests of the patients of the fit, which know them again without naming them.
+    audited : Audit or str or None
+        The certificate, once asked for; after `load`, its text.
     """
 
     def __init__(
@@ -59,8 +57,8 @@ class DeconfoundedEncoder(nn.Module):
         self.encoder, self.map = encoder, fitted
         self.plan, self.method, self.reasons = plan, method, reasons
         self.encoding, self.weights = encoding, weights
-        self._salt, self._patients = salt, patients
-        self._certify, self._certificate = certify, None
+        self.salt, self.patients = salt, patients
+        self._certify, self.audited = certify, None
 
     @property
     def needs_confounders(self) -> bool:
@@ -73,14 +71,14 @@ class DeconfoundedEncoder(nn.Module):
 
         With ``fit(..., audit_on=other)`` it is an audit of this very map on other patients.
         """
-        if self._certificate is None:
+        if self.audited is None:
             if self._certify is None:
                 raise SettingsError(
                     "this map was loaded without its training cohort and was saved before its "
                     "certificate was asked for. Use deconf.audit(map, cohort, ...) on new patients."
                 )
-            self._certificate = self._certify()
-        return self._certificate
+            self.audited = self._certify()
+        return self.audited
 
     def forward(self, images: Tensor, confounders: Tensor | None = None) -> Float[Tensor, "n d"]:
         """Embed a batch of tensors and clean it; gradients flow into the encoder.
@@ -154,10 +152,10 @@ class DeconfoundedEncoder(nn.Module):
 
     def require_unseen(self, cohort: Cohort) -> None:
         """Raise `LeakageError` where the map was fitted on a patient of this cohort."""
-        seen = self._patients & cohort.patient_digests(self._salt)
+        seen = self.patients & cohort.patient_digests(self.salt)
         if seen:
             raise LeakageError(
-                f"{len(seen):,} of these patients were in the {len(self._patients):,} this map was "
+                f"{len(seen):,} of these patients were in the {len(self.patients):,} this map was "
                 "fitted on: it would be judged on its own training data. Pass the unfitted "
                 "deconfound(...), which compare refits in every fold, or hold these patients out."
             )
@@ -167,146 +165,11 @@ class DeconfoundedEncoder(nn.Module):
 
         The encoder's own weights are not written: its digest is, and `load` checks it.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.contiguous() for k, v in self.map.state_dict().items()}
-        if self.weights is not None:
-            tensors["head_weights"] = torch.tensor(self.weights)
-        save_file(tensors, folder / "map.safetensors")
-        certificate = None if self._certificate is None else str(self._certificate)
-        record = {
-            "format": FORMAT,
-            "map": self.map.spec(),
-            "method": self.method,
-            "encoder": self.encoder.digest,
-            "encoding": None if self.encoding is None else _encoding_record(self.encoding),
-            "plan": str(self.plan),
-            "is_identified": bool(self.plan.is_identified),
-            "invariances": {
-                name: {"given": list(i.given), "text": str(i)}
-                for name, i in self.plan.invariances.items()
-            },
-            "reasons": list(self.reasons),
-            "certificate": certificate,
-            "salt": self._salt,
-            "patients": sorted(self._patients),
-            "sha256": {"map.safetensors": _sha(folder / "map.safetensors")},
-        }
-        text = json.dumps(record, indent=1, sort_keys=True, default=str)
-        seal = hashlib.sha256(text.encode()).hexdigest()
-        (folder / "deconf.json").write_text(f'{{"seal": "{seal}", "record": {text}}}\n')
-        return folder
+        from deconf.encoders.saved import write
 
-
-class SavedInvariance:
-    """The adjustment set of a saved map."""
-
-    def __init__(self, name: str, record: dict[str, Any]) -> None:
-        self.confounders, self.given = (name,), tuple(record["given"])
-        self.is_identified, self.assumptions, self.parts = True, (), ()
-        self._text = record["text"]
-
-    def __str__(self) -> str:
-        return str(self._text)
-
-
-class SavedPlan:
-    """The plan of a saved map: its text and its adjustment sets."""
-
-    def __init__(self, record: dict[str, Any]) -> None:
-        self._text = record["plan"]
-        self.is_identified = record["is_identified"]
-        self.invariances = {n: SavedInvariance(n, r) for n, r in record["invariances"].items()}
-
-    def __str__(self) -> str:
-        return str(self._text)
-
-
-def load(folder: str | Path, encoder: Encoder | nn.Module | None = None) -> DeconfoundedEncoder:
-    """Load what `DeconfoundedEncoder.save` wrote.
-
-    Parameters
-    ----------
-    folder : path
-    encoder : Encoder or module, optional
-        The encoder the map was fitted on, unless that was "stored".
-
-    Raises
-    ------
-    ReadError
-        A file is missing, altered by as much as a byte, or of a later format.
-    SettingsError
-        The encoder is missing or is not the one of the fit.
-    """
-    folder = Path(folder)
-    for name in ("deconf.json", "map.safetensors"):
-        if not (folder / name).is_file():
-            raise ReadError(f"{folder} holds no {name}: is it a folder written by .save()?")
-    text = (folder / "deconf.json").read_text()
-    try:
-        head, body = text[:-2].split(', "record": ', 1)
-        seal = json.loads(head + "}")["seal"]
-        record = json.loads(body)
-    except (ValueError, KeyError) as error:
-        raise ReadError(f"{folder / 'deconf.json'} is altered or cut short: {error}.") from error
-    if hashlib.sha256(body.encode()).hexdigest() != seal:
-        raise ReadError(f"{folder / 'deconf.json'} was altered after saving. Save it again.")
-    if record["format"] > FORMAT:
-        raise ReadError(f"{folder} was saved by a later deconf (format {record['format']}).")
-    if _sha(folder / "map.safetensors") != record["sha256"]["map.safetensors"]:
-        raise ReadError(
-            f"{folder / 'map.safetensors'} was altered after saving (sha256 differs). Copy the "
-            "folder again, or refit."
-        )
-    own = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
-    if own.digest != record["encoder"]:
-        raise SettingsError(
-            "the map was fitted on another encoder: "
-            + ("pass it, as load(folder, encoder)." if encoder is None else "weights differ.")
-        )
-    tensors = load_file(folder / "map.safetensors")
-    weights = tensors.pop("head_weights", None)
-    out = DeconfoundedEncoder(
-        own,
-        from_spec(record["map"], tensors),
-        plan=SavedPlan(record),
-        method=record["method"],
-        encoding=None if record["encoding"] is None else _encoding(record["encoding"]),
-        weights=None if weights is None else weights.numpy(),
-        reasons=tuple(record["reasons"]),
-        salt=record["salt"],
-        patients=frozenset(record["patients"]),
-    )
-    out._certificate = record["certificate"]
-    return out
+        return write(self, Path(folder))
 
 
 def new_salt() -> str:
     """Return a fresh salt for patient digests."""
     return secrets.token_hex(16)
-
-
-def _sha(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _encoding_record(encoding: Encoding) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": c.name,
-            "levels": None if c.levels is None else list(c.levels),
-            "centre": c.centre,
-            "scale": c.scale,
-            "has_unknown": c.has_unknown,
-        }
-        for c in encoding.columns
-    ]
-
-
-def _encoding(record: list[dict[str, Any]]) -> Encoding:
-    return Encoding(
-        tuple(
-            Column(**(r | {"levels": None if r["levels"] is None else tuple(r["levels"])}))
-            for r in record
-        )
-    )

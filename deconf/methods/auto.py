@@ -30,6 +30,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from deconf.cohort.splits import patient_folds
+from deconf.errors import SettingsError, listing
 from deconf.maths.design import levels_of
 from deconf.maths.intervals import patient_weights, weighted_aurocs
 from deconf.maths.maps import AffineMap, EmbeddingMap
@@ -134,9 +135,15 @@ def select(
 
     Parameters
     ----------
-    outcome : (n,), optional
-        0, 1 or NaN where not recorded.
+    outcome : (n,) or (n, q), optional
+        0, 1 or NaN where not recorded; of several the first is the one selected by.
+
+    Raises
+    ------
+    SettingsError
+        The outcome holds something else.
     """
+    outcome = None if outcome is None else _first(outcome)
     patients = np.arange(len(z)) if patients is None else np.asarray(patients)
     levels = levels_of(c)
     codes = _terciles(c) if levels is None else levels
@@ -281,6 +288,22 @@ def _applied(fitted: EmbeddingMap, z: ndarray, c: ndarray) -> ndarray:
         out = fitted(tensor, torch.tensor(c)) if fitted.needs_confounders else fitted(tensor)
     array: ndarray = out.numpy()
     return array
+
+
+def _first(outcome: Any) -> Float[ndarray, " n"]:
+    """Return the first outcome as floats, or say what it holds that is not 0, 1 or missing."""
+    column = np.asarray(outcome).reshape(len(outcome), -1)[:, 0]
+    try:
+        y = column.astype(np.float64)
+    except ValueError:
+        y = np.full(len(column), np.inf)
+    other = ~(np.isin(y, (0, 1)) | np.isnan(y))
+    if other.any():
+        raise SettingsError(
+            "auto selects by an outcome of 0, 1 or missing (NaN), and this one holds "
+            f"{listing(np.unique(column[other]), 3)}: recode it, or choose a method by name."
+        )
+    return y
 
 
 def _named(method: Method) -> str:

@@ -17,7 +17,7 @@ from numpy import ndarray
 from deconf.maths.shrinkage import root
 
 CROWDED = 0.1  # d/n above which covariances are too noisy to be matched at all
-TRACY_WIDOM = 2.5  # exceeded once in 200 by an extreme eigenvalue, in its own units
+TRACY_WIDOM = 3.0  # passed about once in 600 by an extreme eigenvalue, in its own units
 SLACK = 1.13  # least multiple of the half-width, for tails a little heavier than the normal's
 
 

@@ -1,0 +1,75 @@
+"""``deconf methods``: the registry of methods as a table, or one card."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Annotated, Any
+
+import typer
+
+
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One method, with its settings.")
+    ] = None,
+) -> None:
+    """List the methods, or tell all about one."""
+    import deconf
+
+    if name is None:
+        _table()
+    else:
+        _card(name, deconf.methods.card(name))
+
+
+def _table() -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    import deconf
+    from deconf.cli.terminal import say, width
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("method", style="bold", no_wrap=True)
+    table.add_column("what holds after fitting", ratio=1)
+    table.add_column("reads the record", no_wrap=True)
+    table.add_column("cost", no_wrap=True)
+    for name in deconf.methods.names():
+        card = deconf.methods.card(name)
+        reads = "of new images" if card.needs_confounders else ""
+        table.add_row(name, card.guarantee, reads, card.cost)
+    Console(width=width(), highlight=False).print(table)
+    say()
+    say("One in full: deconf methods leace.  Use it: deconf fit ... --method leace")
+
+
+def _card(name: str, card: Any) -> None:
+    import deconf
+    from deconf.cli.terminal import say
+    from deconf.methods.base import methods as registry
+
+    settings: Any = registry[name]
+    say(f"{name}: {(inspect.getdoc(settings) or '').splitlines()[0]}")
+    say()
+    rows = {
+        "holds": card.guarantee,
+        "needs": ", ".join(card.needs),
+        "reads": "the confounder of every new image (--at-inference)"
+        if card.needs_confounders
+        else "the image alone",
+        "streams": "yes: fits from moments, in one pass" if card.streams else "no",
+        "cost": card.cost,
+        "source": card.source,
+    }
+    for title, value in rows.items():
+        if value:
+            say(f"  {title:<9}{value}")
+    fields = dataclasses.fields(settings)
+    if fields:
+        say()
+        say(f"Settings, in Python: deconf.methods.{settings.__name__}(...)")
+    for field in fields:
+        default = "" if field.default is dataclasses.MISSING else f" = {field.default!r}"
+        say(f"  {field.name}{default}")

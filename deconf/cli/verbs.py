@@ -1,0 +1,280 @@
+"""``deconf plan``, ``fit``, ``compare`` and ``audit``: the verbs of the library on files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from deconf.cli.estimate import audit_seconds, compare_seconds, fit_seconds
+from deconf.cli.options import (
+    AtInference,
+    Confounders,
+    Effort,
+    Embedding,
+    Folds,
+    Given,
+    Graph,
+    HoldOut,
+    MaybeConfounders,
+    MaybeEmbedding,
+    MethodName,
+    OnMissing,
+    Outcome,
+    Patient,
+    Seed,
+    Site,
+    Table,
+    cleaner_from,
+    read_cohort,
+    read_given,
+    read_graph,
+)
+from deconf.cli.terminal import say, say_verdicts, working
+from deconf.errors import SettingsError, did_you_mean
+
+
+def plan(
+    table: Table,
+    confounder: Confounders,
+    embedding: MaybeEmbedding = None,
+    patient: Patient = None,
+    site: Site = None,
+    outcome: Outcome = None,
+    on_missing: OnMissing = "raise",
+    graph: Graph = None,
+    given: Given = None,
+    method: MethodName = "auto",
+) -> None:
+    """Say what the graph demands, whether the table allows it, and what would be done.
+
+    Fits nothing.
+
+    Example: deconf plan studies.csv -c portable -y pneumonia --patient patient_id
+    """
+    cohort = read_cohort(
+        table,
+        embedding=embedding,
+        patient=patient,
+        site=site,
+        outcome=outcome,
+        on_missing=on_missing,
+    )
+    cleaner = cleaner_from(
+        confounder, graph=graph, given=given, method=method, at_inference=False, seed=0
+    )
+    say(str(cleaner.plan(cohort)))
+
+
+def fit(
+    table: Table,
+    embedding: Embedding,
+    confounder: Confounders,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the map is written.")
+    ],
+    patient: Patient = None,
+    site: Site = None,
+    outcome: Outcome = None,
+    on_missing: OnMissing = "raise",
+    graph: Graph = None,
+    given: Given = None,
+    method: MethodName = "auto",
+    at_inference: AtInference = False,
+    seed: Seed = 0,
+) -> None:
+    """Fit a map that takes the confounders out of embeddings, and save it.
+
+    Example: deconf fit studies.csv -e z.npz -c site -y pneumonia --patient patient_id -o clean/
+    """
+    _require_folder(out)
+    cohort = read_cohort(
+        table,
+        embedding=embedding,
+        patient=patient,
+        site=site,
+        outcome=outcome,
+        on_missing=on_missing,
+    )
+    cleaner = cleaner_from(
+        confounder,
+        graph=graph,
+        given=given,
+        method=method,
+        at_inference=at_inference,
+        seed=seed,
+    )
+    with working("Fitting", seconds=fit_seconds(*_size(cohort), method)):
+        clean = cleaner.fit(cohort)
+    clean.save(out)
+    say(f"Fitted on {len(cohort):,} rows: {clean.method}")
+    say(clean.plan.headline)
+    say()
+    say("Holds")
+    for invariance in clean.plan.distinct():
+        say(f"  {invariance}")
+    if clean.reasons:
+        say("Why")
+    for reason in clean.reasons:
+        say(f"  - {reason}")
+    say()
+    say(f"Saved: {out.resolve()}")
+    say(f'In Python: deconf.load("{out}").embed(cohort)')
+
+
+def compare(
+    table: Table,
+    embedding: Embedding,
+    confounder: Confounders,
+    outcome: Outcome,
+    patient: Patient = None,
+    site: Site = None,
+    on_missing: OnMissing = "raise",
+    graph: Graph = None,
+    given: Given = None,
+    method: MethodName = "auto",
+    at_inference: AtInference = False,
+    hold_out: HoldOut = None,
+    folds: Folds = 5,
+    effort: Effort = "quick",
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Report as .html, .json, .csv or .parquet."
+        ),
+    ] = None,
+) -> None:
+    """Compare raw and clean embeddings on patients that neither has seen.
+
+    What still leaks, what the task costs, what else was lost; the map is fitted anew in every
+    fold.
+
+    Example: deconf compare studies.csv -e z.npz -c site -y pneumonia --patient patient_id
+    --hold-out site -o report.html
+    """
+    if out is not None:
+        _require_report(out)
+    cohort = read_cohort(
+        table,
+        embedding=embedding,
+        patient=patient,
+        site=site,
+        outcome=outcome,
+        on_missing=on_missing,
+    )
+    cleaner = cleaner_from(
+        confounder,
+        graph=graph,
+        given=given,
+        method=method,
+        at_inference=at_inference,
+        seed=seed,
+    )
+    import deconf
+
+    parts = cohort.table[hold_out].nunique() if hold_out in cohort.table else folds
+    with working("Comparing", seconds=compare_seconds(*_size(cohort), method, parts)):
+        report = deconf.compare(
+            {"raw": "stored", "clean": cleaner},
+            cohort,
+            hold_out=hold_out,
+            folds=folds,
+            effort=effort,
+            seed=seed,
+        )
+    typer.echo(str(report))
+    if out is not None:
+        report.save(out)
+        typer.echo(f"\nSaved: {out.resolve()}")
+
+
+def audit(
+    table: Table,
+    embedding: Embedding,
+    confounder: MaybeConfounders = None,
+    patient: Patient = None,
+    site: Site = None,
+    outcome: Outcome = None,
+    on_missing: OnMissing = "raise",
+    graph: Graph = None,
+    given: Given = None,
+    cleaner: Annotated[
+        Path | None,
+        typer.Option(
+            "--cleaner",
+            metavar="FOLDER",
+            help="Clean the embeddings first with what 'deconf fit' saved.  Its own training "
+            "patients are refused.  Default confounders: those it was fitted for.",
+        ),
+    ] = None,
+    effort: Effort = "quick",
+    seed: Seed = 0,
+    fail_if: Annotated[
+        list[Literal["leaks", "undecided"]] | None,
+        typer.Option("--fail-if", help="Exit with status 1 on this verdict; may be repeated."),
+    ] = None,
+) -> None:
+    """Let fresh attackers try to read the confounders: clean, leaks or undecided.
+
+    Example: deconf audit new.csv -e z.npz -c site -y pneumonia --patient patient_id
+    --fail-if leaks
+    """
+    import deconf
+
+    representation = deconf.load(cleaner) if cleaner is not None else "stored"
+    names = confounder or list(getattr(getattr(representation, "plan", None), "invariances", ()))
+    if not names:
+        raise SettingsError("name what to look for: --confounder site, or --cleaner FOLDER.")
+    cohort = read_cohort(
+        table,
+        embedding=embedding,
+        patient=patient,
+        site=site,
+        outcome=outcome,
+        on_missing=on_missing,
+    )
+    with working("Auditing", seconds=audit_seconds(*_size(cohort), len(names), effort)):
+        found = deconf.audit(
+            representation,
+            cohort,
+            names,
+            given=read_given(given),
+            graph=read_graph(graph),
+            effort=effort,
+            seed=seed,
+        )
+    say_verdicts(str(found))
+    failed = [name for name, verdict in found.verdict.items() if str(verdict) in (fail_if or ())]
+    if failed:
+        say()
+        say_verdicts(f"Failed: {', '.join(f'{name} {found.verdict[name]}' for name in failed)}")
+        raise typer.Exit(1)
+
+
+def _size(cohort: Any) -> tuple[int, int]:
+    return len(cohort), int(cohort.embeddings.shape[-1])
+
+
+def _require_folder(out: Path) -> None:
+    """Raise before any work where a map cannot be saved, or would fall among other files."""
+    if out.exists() and not out.is_dir():
+        raise SettingsError(f"--out {str(out)!r} is a file: name a folder.")
+    if out.is_dir() and any(out.iterdir()) and not (out / "deconf.json").is_file():
+        raise SettingsError(
+            f"--out {str(out)!r} holds other files and no saved map: name a new folder."
+        )
+
+
+def _require_report(out: Path) -> None:
+    """Raise before any work where a report could not be written after it."""
+    from deconf.evidence.report import SUFFIXES
+
+    if out.suffix.lower() not in SUFFIXES:
+        raise SettingsError(
+            f"--out {str(out)!r}: a report is saved as {', '.join(SUFFIXES)}."
+            f"{did_you_mean(out.suffix.lower(), SUFFIXES)}"
+        )
+    if not out.resolve().parent.is_dir():
+        raise SettingsError(f"there is no folder {str(out.parent)!r} for --out: make it first.")

@@ -1,0 +1,153 @@
+"""A fitted map on disk: safetensors and JSON, sealed by sha256, without patient identifiers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from deconf.causal.invariance import Invariance
+from deconf.encoders.base import Encoder
+from deconf.encoders.deconfounded import DeconfoundedEncoder
+from deconf.errors import ReadError, SettingsError
+from deconf.maths.design import Column, Encoding
+from deconf.maths.maps import from_spec
+
+FORMAT = 1
+RECORD, TENSORS = "deconf.json", "map.safetensors"
+
+
+@dataclass(frozen=True)
+class SavedPlan:
+    """The plan of a saved map: its text, its answer and its invariances."""
+
+    text: str
+    is_identified: bool
+    invariances: Mapping[str, Invariance]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def write(cleaner: DeconfoundedEncoder, folder: Path) -> Path:
+    """Write ``deconf.json`` and ``map.safetensors``; see `DeconfoundedEncoder.save`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.contiguous() for k, v in cleaner.map.state_dict().items()}
+    if cleaner.weights is not None:
+        tensors["head_weights"] = torch.tensor(cleaner.weights)
+    save_file(tensors, folder / TENSORS)
+    record = {
+        "format": FORMAT,
+        "map": cleaner.map.spec(),
+        "method": cleaner.method,
+        "encoder": cleaner.encoder.digest,
+        "encoding": None if cleaner.encoding is None else dataclasses.asdict(cleaner.encoding),
+        "plan": str(cleaner.plan),
+        "is_identified": bool(cleaner.plan.is_identified),
+        "invariances": {n: dataclasses.asdict(i) for n, i in cleaner.plan.invariances.items()},
+        "reasons": list(cleaner.reasons),
+        "certificate": None if cleaner.audited is None else str(cleaner.audited),
+        "salt": cleaner.salt,
+        "patients": sorted(cleaner.patients),
+        TENSORS: _sha(folder / TENSORS),
+    }
+    body = json.dumps(record, indent=1, sort_keys=True)
+    seal = hashlib.sha256(body.encode()).hexdigest()
+    (folder / RECORD).write_text(f"{seal}\n{body}\n", encoding="utf-8")
+    return folder
+
+
+def load(folder: str | Path, encoder: Encoder | nn.Module | None = None) -> DeconfoundedEncoder:
+    """Load what `DeconfoundedEncoder.save` wrote.
+
+    Parameters
+    ----------
+    folder : path
+    encoder : Encoder or module, optional
+        The encoder the map was fitted on, unless that was "stored".
+
+    Raises
+    ------
+    ReadError
+        A file is missing, altered by as much as a byte, or of a later format.
+    SettingsError
+        The encoder is missing or is not the one of the fit.
+    """
+    record, tensors = _read(Path(folder))
+    own = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
+    if own.digest != record["encoder"]:
+        raise SettingsError(
+            "the map was fitted on another encoder: "
+            + ("pass it, as load(folder, encoder)." if encoder is None else "its weights differ.")
+        )
+    weights = tensors.pop("head_weights", None)
+    cleaner = DeconfoundedEncoder(
+        own,
+        from_spec(record["map"], tensors),
+        plan=SavedPlan(
+            record["plan"],
+            record["is_identified"],
+            {name: _invariance(r) for name, r in record["invariances"].items()},
+        ),
+        method=record["method"],
+        encoding=None if record["encoding"] is None else _encoding(record["encoding"]),
+        weights=None if weights is None else weights.numpy(),
+        reasons=tuple(record["reasons"]),
+        salt=record["salt"],
+        patients=frozenset(record["patients"]),
+    )
+    cleaner.audited = record["certificate"]
+    return cleaner
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    for name in (RECORD, TENSORS):
+        if not (folder / name).is_file():
+            raise ReadError(f"{folder} holds no {name}: is it a folder written by .save()?")
+    try:
+        seal, body = (folder / RECORD).read_bytes().split(b"\n", 1)
+    except ValueError as error:
+        raise ReadError(f"{folder / RECORD} is cut short. Copy the folder again.") from error
+    if hashlib.sha256(body.removesuffix(b"\n")).hexdigest().encode() != seal:
+        raise ReadError(
+            f"{folder / RECORD} was altered after saving (its sha256 differs). Copy the folder "
+            "again, or refit and save."
+        )
+    record = json.loads(body)
+    if record["format"] > FORMAT:
+        raise ReadError(
+            f"{folder} was saved by a later deconf (format {record['format']}, known {FORMAT}). "
+            "Upgrade deconf."
+        )
+    if _sha(folder / TENSORS) != record[TENSORS]:
+        raise ReadError(
+            f"{folder / TENSORS} was altered after saving (its sha256 differs). Copy the folder "
+            "again, or refit and save."
+        )
+    return record, load_file(folder / TENSORS)
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _invariance(record: dict[str, Any]) -> Invariance:
+    parts = tuple(_invariance(p) for p in record["parts"])
+    return Invariance(**{k: _tuples(v) for k, v in record.items()} | {"parts": parts})
+
+
+def _encoding(record: dict[str, Any]) -> Encoding:
+    columns = [Column(**{k: _tuples(v) for k, v in c.items()}) for c in record["columns"]]
+    return Encoding(tuple(columns))

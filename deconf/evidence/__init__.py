@@ -1,0 +1,1 @@
+"""Evidence: leakage, tasks, comparisons, reports."""

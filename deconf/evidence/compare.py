@@ -1,0 +1,215 @@
+"""Representations side by side: what still leaks, what the task costs, what else was lost.
+
+Whatever can be fitted is fitted anew on the training patients of every fold, so that nothing is
+judged on a patient it has seen.  Beside what is passed stand four baselines: the raw embedding,
+the metadata alone, a random projection of the same rank, and reweighting without erasure.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deconf.causal.graph import CausalGraph
+from deconf.cohort.cohort import Cohort
+from deconf.evidence.folds import Fold, folds_of, half_split
+from deconf.evidence.inspection import inspect
+from deconf.evidence.judged import COLUMNS, judged
+from deconf.evidence.provenance import provenance
+from deconf.evidence.report import Report
+from deconf.evidence.request import DRAWS, RANDOM, Request, checked
+from deconf.evidence.scoring import Ledger, score_fold
+from deconf.evidence.tasks import Task
+from deconf.maths.intervals import patient_weights
+from deconf.probes.cells import levels_of
+from deconf.probes.leakage import Effort
+
+
+def compare(
+    representations: Mapping[str, Any],
+    cohort: Cohort,
+    *,
+    confounders: str | Sequence[str] | None = None,
+    graph: CausalGraph | str | None = None,
+    hold_out: str | None = None,
+    folds: int = 5,
+    tasks: str | Sequence[str] | None = None,
+    seed: int = 0,
+    effort: Effort = "quick",
+) -> Report:
+    """Compare representations on patients that none of them has seen.
+
+    Parameters
+    ----------
+    representations : mapping of name to representation
+        An unfitted cleaner (`deconfound`), which is refitted in every fold; a fitted one; an
+        encoder; ``"stored"``; or an (n, d) array in the order of the cohort.
+    cohort : Cohort
+    confounders : column or columns, optional
+        Default: those of the cleaners.
+    graph : CausalGraph or text, optional
+        What all are held to, beside the graphs of the cleaners.
+    hold_out : column, optional
+        Its levels are left out in turn, say ``"site"``; default patient-grouped folds.
+    folds : int
+        Number of patient-grouped folds, without ``hold_out``.
+    tasks : column or columns of two classes, optional
+        Default: the outcomes of the cohort.  Rows without an outcome still help to fit.
+    seed : int
+    effort : "quick" or "full"
+        Of the attackers, and of the bootstrap (500 or 1,000 draws).
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    SettingsError
+        No confounder or task is known, a task is not of two classes, a name is taken.
+    CohortError
+        Columns or embeddings do not fit the cohort.
+    LeakageError
+        A fitted representation has seen some of these patients.
+
+    Notes
+    -----
+    A figure that cannot be had (one class in a fold, no patients in a cell, a graph that
+    identifies nothing) reads REFUSED with its reason and is averaged into nothing.
+    """
+    asked = checked(representations, cohort, confounders, graph, hold_out, folds, tasks, effort)
+    parts = folds_of(cohort, hold_out, folds, seed)
+    judged_tasks = _tasks(asked, cohort, parts, is_held_out=hold_out is not None)
+    ledger = Ledger(len(cohort))
+    for number, part in enumerate(_shown(parts)):
+        score_fold(
+            ledger,
+            asked.contenders,
+            judged_tasks,
+            number,
+            part,
+            reference=asked.reference,
+            fallback_rank=asked.fallback_rank,
+            seed=seed,
+        )
+    weights = patient_weights(cohort.patients, DRAWS[effort], seed)
+    weights = np.vstack([np.ones((1, len(cohort)), dtype=weights.dtype), weights])
+    half = half_split(cohort, parts, hold_out, seed)
+    looked = inspect(
+        {name: asked.contenders[name] for name in asked.inspected},
+        half,
+        cohort,
+        layers=asked.layers,
+        plans=asked.plans,
+        reference=asked.reference,
+        asked_columns=asked.columns,
+        fallback_rank=asked.fallback_rank,
+        effort=effort,
+        draws=DRAWS[effort],
+        seed=seed,
+    )
+    return Report(
+        table=_table(asked, judged_tasks, ledger, weights),
+        leakage=looked.leakage,
+        verdict=MappingProxyType(dict(looked.verdict)),
+        lost=looked.lost,
+        out_of_span=pd.DataFrame(ledger.spans, columns=["representation", "held out", "share"]),
+        plans=MappingProxyType(asked.plans),
+        names=asked.names,
+        baselines=asked.baselines,
+        reference=asked.reference,
+        confounders=asked.confounders,
+        tasks=tuple(asked.tasks),
+        reasons=_unique([*asked.notes, *_ranks(ledger), *looked.reasons]),
+        warnings=_unique(_cautions(asked, ledger)),
+        config=provenance(
+            cohort,
+            folds=[part.name for part in parts],
+            hold_out=hold_out,
+            attacked=f"{half.name}: {len(half.test):,} films",
+            bootstraps=DRAWS[effort],
+            effort=effort,
+            seed=seed,
+        ),
+    )
+
+
+def _shown(parts: list[Fold]) -> Iterable[Fold]:
+    """Return the folds, with a bar on a terminal."""
+    if not sys.stderr.isatty():
+        return parts
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(parts, "comparing, fold by fold", console=Console(stderr=True), transient=True)
+
+
+def _tasks(asked: Request, cohort: Cohort, parts: list[Fold], *, is_held_out: bool) -> list[Task]:
+    table = cohort.table
+    fold = np.full(len(cohort), -1)
+    for number, part in enumerate(parts):
+        fold[part.test] = number
+    levels = {name: levels_of(table[name]) for name in asked.confounders}
+    return [
+        Task(
+            name=name,
+            y=y,
+            fold=fold,
+            fold_names=tuple(part.name for part in parts),
+            trains=[part.train for part in parts],
+            levels=levels,
+            patients=cohort.patients,
+            is_held_out=is_held_out,
+        )
+        for name, y in asked.tasks.items()
+    ]
+
+
+def _table(
+    asked: Request, tasks: Sequence[Task], ledger: Ledger, weights: np.ndarray
+) -> pd.DataFrame:
+    rows: list[dict[str, object]] = []
+    for task in tasks:
+        rows += judged(
+            task,
+            {name: ledger.note(ledger.scores, task, name) for name in asked.names},
+            ledger.edits(task, asked.reference),
+            weights,
+            reference=asked.reference,
+            refusals=ledger.refusals.get(task.name, {}),
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _cautions(asked: Request, ledger: Ledger) -> list[str]:
+    """Return what the plans beware of, and how many fits had to extrapolate."""
+    told = []
+    for name, plan in asked.plans.items():
+        told += [f"{name}: {warning}" for warning in getattr(plan, "warnings", ())]
+        fits = ledger.fits.get(name, [])
+        if any(fits):
+            told.append(
+                f"{name}: in {sum(fits)} of {len(fits)} folds cells are empty and the map "
+                "extrapolates; no figure can check it there"
+            )
+    return told
+
+
+def _ranks(ledger: Ledger) -> list[str]:
+    said = []
+    for name, ranks in ledger.ranks.items():
+        low, high = min(ranks), max(ranks)
+        span = f"{low}" if low == high else f"{low} to {high}"
+        said.append(f"{name} removes {span} direction{'' if span == '1' else 's'} in a fold")
+    if ledger.ranks:
+        said.append(f"{RANDOM} removes as many random ones as the cleaner that removes the most")
+    return said
+
+
+def _unique(said: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(said))

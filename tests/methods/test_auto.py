@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deconf.errors import SettingsError
+from deconf.maths.moments import Given
+from deconf.methods.auto import Auto, select
+from tests.strategies import apply, gap, world
+
+
+def story(seed=0, n=1200, trace=2.0, **more):
+    w = world(seed, n=n, d=8, k=2, trace=trace, condition=1.5, follows=0.5, rarest=0.3, **more)
+    return w, w.strata.astype(float)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_data_without_confounding_come_back_unchanged(seed):
+    w, y = story(seed, n=600, trace=0.0)
+    chosen = select(w.z, w.c, given=w.given, outcome=y, seed=seed)
+    assert chosen.name == "identity"
+    assert "nothing to remove" in chosen.reasons[0]
+    assert np.array_equal(apply(chosen.map, w.z), w.z)
+
+
+def test_a_shift_is_removed_and_the_choice_is_explained():
+    w, y = story(1)
+    chosen = select(w.z, w.c, given=w.given, outcome=y)
+    out = apply(chosen.map, w.z)
+    assert gap(w.z, w.levels, w.strata) > 0.3
+    assert gap(out, w.levels, w.strata) < 0.25 * gap(w.z, w.levels, w.strata)
+    assert gap(out, w.strata, w.levels) > 0.5 * gap(w.z, w.strata, w.levels)
+    assert any("selected on training patients" in r for r in chosen.reasons)
+    assert chosen.name in chosen.scores
+    again = select(w.z, w.c, given=w.given, outcome=y)
+    assert again.scores == chosen.scores
+    assert np.array_equal(apply(Auto().fit(w.z, w.c, given=w.given, outcome=y), w.z), out)
+
+
+def test_a_cell_of_few_patients_forbids_a_selection_and_is_counted():
+    w, y = story(2)
+    keep = ~((w.levels == 1) & (w.strata == 0))
+    keep[np.flatnonzero(~keep)[:3]] = True
+    chosen = select(w.z[keep], w.c[keep], given=w.given.rows(keep), outcome=y[keep])
+    assert chosen.name == "leace (pooled)"
+    assert "smallest cell holds 3 patients" in chosen.reasons[-1]
+    assert not chosen.scores
+
+
+def test_without_an_outcome_the_best_single_recipe_is_taken():
+    w, _ = story(3)
+    chosen = select(w.z, w.c, given=Given.nothing(len(w.z)))
+    assert chosen.name == "aligned"
+    assert "no outcome to select by" in chosen.reasons[-1]
+
+
+def test_missing_outcomes_and_a_stratum_absent_from_a_fold_are_no_obstacle():
+    w, y = story(4, n=900)
+    y[:100] = np.nan
+    codes = np.where(np.isnan(y), 2, w.strata)
+    chosen = select(w.z, w.c, given=Given(codes), outcome=y)
+    after = gap(apply(chosen.map, w.z), w.levels, w.strata)
+    assert after < 0.25 * gap(w.z, w.levels, w.strata)
+
+
+def test_a_continuous_confounder_is_served():
+    rng = np.random.default_rng(5)
+    y = rng.integers(2, size=900).astype(float)
+    kvp = rng.normal(size=900) + y
+    z = rng.normal(size=(900, 6))
+    z[:, 0] += 2 * y
+    z[:, 1] += kvp
+    chosen = select(z, kvp[:, None], given=Given(y.astype(int)), outcome=y)
+    out = apply(chosen.map, z)
+    left = [abs(np.corrcoef(x[y == 1, 1], kvp[y == 1])[0, 1]) for x in (z, out)]
+    assert left[0] > 0.5
+    assert left[1] < 0.1
+
+
+def test_of_several_outcomes_the_first_is_selected_by_and_others_than_0_and_1_are_refused():
+    w, y = story(6, n=600)
+    other = np.random.default_rng(0).integers(2, size=600)
+    both = select(w.z, w.c, given=w.given, outcome=np.stack([y, other], axis=1))
+    assert both.scores == select(w.z, w.c, given=w.given, outcome=y.astype(int)).scores
+    with pytest.raises(
+        SettingsError, match=r"0, 1 or missing.*holds 2\.0.*choose a method by name"
+    ):
+        Auto().fit(w.z, w.c, given=w.given, outcome=y + 1)
+    with pytest.raises(SettingsError, match="holds no, yes"):
+        Auto().fit(w.z, w.c, given=w.given, outcome=np.where(y == 1, "yes", "no"))
