@@ -90,7 +90,7 @@ def read_config(path: Path) -> Config:
 
 
 def _first(error: ValidationError) -> str:
-    found = error.errors()[0]
+    found = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # typos first
     place = ".".join(str(p) for p in found["loc"])
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
