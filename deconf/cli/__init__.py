@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from deconf.cli.cards import methods
-from deconf.cli.demo import demo
-from deconf.cli.doctor import doctor
+from deconf.cli.demonstration import demo
 from deconf.cli.experiments import run
+from deconf.cli.installation import doctor
 from deconf.cli.terminal import Commands
 from deconf.cli.verbs import audit, compare, fit, plan
 
@@ -34,10 +34,12 @@ app = typer.Typer(
 LOOK, WORK, ABOUT = "See it work", "Your own data", "This installation"
 app.command(rich_help_panel=LOOK)(demo)
 app.command(rich_help_panel=LOOK)(run)
-for command in (plan, fit, compare, audit):
-    app.command(rich_help_panel=WORK)(command)
-for command in (methods, doctor):
-    app.command(rich_help_panel=ABOUT)(command)
+app.command(rich_help_panel=WORK)(plan)
+app.command(rich_help_panel=WORK)(fit)
+app.command(rich_help_panel=WORK)(compare)
+app.command(rich_help_panel=WORK)(audit)
+app.command(rich_help_panel=ABOUT)(methods)
+app.command(rich_help_panel=ABOUT)(doctor)
 
 
 def _version(asked: bool) -> None:

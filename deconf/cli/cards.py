@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from typing import Annotated, Any
 
 import typer
+
+NEEDS = {"levels": "confounders with levels, not numbers", "outcome": "an outcome"}
 
 
 def methods(
@@ -46,30 +47,23 @@ def _table() -> None:
 
 
 def _card(name: str, card: Any) -> None:
-    import deconf
     from deconf.cli.terminal import say
     from deconf.methods.base import methods as registry
 
-    settings: Any = registry[name]
-    say(f"{name}: {(inspect.getdoc(settings) or '').splitlines()[0]}")
-    say()
     rows = {
         "holds": card.guarantee,
-        "needs": ", ".join(card.needs),
-        "reads": "the confounder of every new image (--at-inference)"
+        "needs": ", ".join(NEEDS.get(need, need) for need in card.needs),
+        "reads": "the image and its recorded confounder: --at-inference"
         if card.needs_confounders
         else "the image alone",
-        "streams": "yes: fits from moments, in one pass" if card.streams else "no",
+        "streams": "fits from moments, in one pass" if card.streams else "",
+        "head": "its answer lies in the weights of the head" if card.head_weights else "",
         "cost": card.cost,
         "source": card.source,
     }
+    say(name)
     for title, value in rows.items():
         if value:
             say(f"  {title:<9}{value}")
-    fields = dataclasses.fields(settings)
-    if fields:
-        say()
-        say(f"Settings, in Python: deconf.methods.{settings.__name__}(...)")
-    for field in fields:
-        default = "" if field.default is dataclasses.MISSING else f" = {field.default!r}"
-        say(f"  {field.name}{default}")
+    say()
+    typer.echo(f"deconf.methods.{registry[name].__name__}: {inspect.getdoc(registry[name])}")

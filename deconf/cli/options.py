@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,27 @@ if TYPE_CHECKING:
     from deconf.cohort.cohort import Cohort
 
 COLUMNS, REMOVAL, HOW = "Columns of the table", "What to remove", "How"
+
+
+class Missing(StrEnum):
+    """What to do with rows that have no embedding."""
+
+    error = "raise"
+    drop = "drop"
+
+
+class Effort(StrEnum):
+    """How hard attackers try."""
+
+    quick = "quick"
+    full = "full"
+
+
+class Alarm(StrEnum):
+    """A verdict on which to exit with status 1."""
+
+    leaks = "leaks"
+    undecided = "undecided"
 
 
 def _option(*names: str, text: str, panel: str, metavar: str | None = None) -> Any:
@@ -57,8 +79,10 @@ Outcome = Annotated[
     ),
 ]
 OnMissing = Annotated[
-    Literal["raise", "drop"],
-    _option("--on-missing", text="Rows without an embedding: an error, or left out.", panel=COLUMNS),
+    Missing,
+    _option(
+        "--on-missing", text="Rows without an embedding: an error, or left out.", panel=COLUMNS
+    ),
 ]
 Confounders = Annotated[
     list[str],
@@ -116,9 +140,7 @@ HoldOut = Annotated[
 Folds = Annotated[
     int, _option("--folds", text="Patient-grouped folds, without --hold-out.", panel=HOW)
 ]
-Effort = Annotated[
-    Literal["quick", "full"], _option("--effort", text="How hard the attackers try.", panel=HOW)
-]
+HowHard = Annotated[Effort, _option("--effort", text="How hard the attackers try.", panel=HOW)]
 
 
 def read_cohort(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import re
 import shutil
 import sys
 import textwrap
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import typer
@@ -20,7 +20,8 @@ from typer.core import TyperGroup
 from deconf.errors import DeconfError, OverlapWarning
 
 WIDEST = 100  # columns; longer lines are hard to read
-COLOURS = {"leaks": "red", "clean": "green", "undecided": "yellow"}
+COLOURS = {"leaks:": "red", "no leak above": "green", "undecided:": "yellow"}  # how verdicts begin
+VERDICT = re.compile(rf"^(?:[^\n:]*:|) +({'|'.join(COLOURS)})", re.MULTILINE)
 
 
 class Commands(TyperGroup):
@@ -58,7 +59,8 @@ def plain_warnings() -> Iterator[None]:
 def complain(kind: str, message: str, colour: str) -> None:
     """Print ``Error: message`` or ``Warning: message`` to stderr."""
     text = Text.assemble((f"{kind}:", f"bold {colour}"), " ", message)
-    _stderr().print(text, soft_wrap=True)
+    console = _stderr()
+    console.print(text, soft_wrap=not console.is_terminal)  # in a log, one message is one line
 
 
 def width() -> int:
@@ -93,18 +95,16 @@ def say(text: str = "") -> None:
 
 
 def say_verdicts(text: str) -> None:
-    """Print a text to stdout with the first verdict word of each line in its colour."""
+    """Print a text to stdout; a verdict at the head of a line is in its colour."""
     shown = Text(wrapped(text))
-    for word, colour in COLOURS.items():
-        shown.highlight_regex(rf"(?m)^[^\n:]*(?::\s|\s\s){word}\b(?=:)", f"bold {colour}")
+    for found in VERDICT.finditer(shown.plain):
+        shown.stylize(f"bold {COLOURS[found[1]]}", *found.span(1))
     Console(width=width(), highlight=False).print(shown, soft_wrap=True)
 
 
 @contextmanager
-def working(what: str, *, seconds: float = 0.0) -> Iterator[Any]:
+def working(what: str, *, seconds: float = 0.0, spin: bool = True) -> Iterator[None]:
     """Say how long work will take, then show that it goes on; silent when not a terminal.
-
-    Yields a function that takes what is being done at the moment.  Fits are counted from the log.
 
     Parameters
     ----------
@@ -112,25 +112,25 @@ def working(what: str, *, seconds: float = 0.0) -> Iterator[Any]:
         "Comparing".
     seconds : float
         The estimate; 0 for none.
+    spin : bool
+        False where the work draws its own progress bar: two at once overwrite one another.
     """
     console = _stderr()
     if not console.is_terminal:
-        yield lambda _: None
+        yield
         return
-    began, state = time.monotonic(), {"now": "", "fits": 0}
+    began = time.monotonic()
     about = f", {spoken(seconds)}" if seconds else ""
-    console.print(f"{what}{about}. Ctrl-C stops it.", style="dim", highlight=False)
-    logger, count = logging.getLogger("deconf.front"), _Fits(state)
-    level = logger.level
-    logger.addHandler(count)
-    logger.setLevel(logging.INFO)
-    try:
-        with console.status(_Line(state, began), spinner="dots"):
-            yield lambda now: state.update(now=str(now))
-    finally:
-        logger.removeHandler(count)
-        logger.setLevel(level)
-    console.print(f"Took {time.monotonic() - began:.0f} s.", style="dim", highlight=False)
+    console.print(f"{what}{about}. Ctrl-C stops it.", style="dim")
+    with console.status(_Clock(began)) if spin else nullcontext():
+        yield
+    console.print(f"Took {spoken_exactly(time.monotonic() - began)}.", style="dim")
+
+
+def murmur(line: object) -> None:
+    """Print what is being done to stderr; nothing when not a terminal."""
+    if (console := _stderr()).is_terminal:
+        console.print(f"  {line}", style="dim")
 
 
 def spoken(seconds: float) -> str:
@@ -151,29 +151,26 @@ def spoken(seconds: float) -> str:
     return f"about {seconds / 3600:.1f} hours"
 
 
-class _Line:
-    """What stands beside the spinner, drawn anew each time."""
+def spoken_exactly(seconds: float) -> str:
+    """Return a duration that is over.
 
-    def __init__(self, state: dict[str, Any], began: float) -> None:
-        self.state, self.began = state, began
+    Examples
+    --------
+    >>> spoken_exactly(7.4), spoken_exactly(74)
+    ('7 s', '1:14 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
+
+
+class _Clock:
+    """The time since the work began, drawn anew with each turn of the spinner."""
+
+    def __init__(self, began: float) -> None:
+        self.began = began
 
     def __rich__(self) -> Text:
-        minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
-        fits = self.state["fits"]
-        fitted = f"fitted {fits} time{'s' if fits > 1 else ''}" if fits else ""
-        parts = [f"{minutes}:{seconds:02d}", fitted, self.state["now"]]
-        return Text("  ".join(p for p in parts if p), no_wrap=True, overflow="ellipsis")
-
-
-class _Fits(logging.Handler):
-    """Counts the fits that the front door logs."""
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        super().__init__()
-        self.state = state
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.state["fits"] += "fitted" in record.getMessage()
+        return Text(spoken_exactly(time.monotonic() - self.began))
 
 
 def _stderr() -> Console:

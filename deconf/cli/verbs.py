@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from deconf.cli.estimate import audit_seconds, compare_seconds, fit_seconds
 from deconf.cli.options import (
+    HOW,
+    REMOVAL,
+    Alarm,
     AtInference,
     Confounders,
     Effort,
@@ -17,9 +20,11 @@ from deconf.cli.options import (
     Given,
     Graph,
     HoldOut,
+    HowHard,
     MaybeConfounders,
     MaybeEmbedding,
     MethodName,
+    Missing,
     OnMissing,
     Outcome,
     Patient,
@@ -42,7 +47,7 @@ def plan(
     patient: Patient = None,
     site: Site = None,
     outcome: Outcome = None,
-    on_missing: OnMissing = "raise",
+    on_missing: OnMissing = Missing.error,
     graph: Graph = None,
     given: Given = None,
     method: MethodName = "auto",
@@ -59,7 +64,7 @@ def plan(
         patient=patient,
         site=site,
         outcome=outcome,
-        on_missing=on_missing,
+        on_missing=on_missing.value,
     )
     cleaner = cleaner_from(
         confounder, graph=graph, given=given, method=method, at_inference=False, seed=0
@@ -72,12 +77,19 @@ def fit(
     embedding: Embedding,
     confounder: Confounders,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the map is written.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Where the map is written.",
+            rich_help_panel=HOW,
+        ),
     ],
     patient: Patient = None,
     site: Site = None,
     outcome: Outcome = None,
-    on_missing: OnMissing = "raise",
+    on_missing: OnMissing = Missing.error,
     graph: Graph = None,
     given: Given = None,
     method: MethodName = "auto",
@@ -95,7 +107,7 @@ def fit(
         patient=patient,
         site=site,
         outcome=outcome,
-        on_missing=on_missing,
+        on_missing=on_missing.value,
     )
     cleaner = cleaner_from(
         confounder,
@@ -130,19 +142,23 @@ def compare(
     outcome: Outcome,
     patient: Patient = None,
     site: Site = None,
-    on_missing: OnMissing = "raise",
+    on_missing: OnMissing = Missing.error,
     graph: Graph = None,
     given: Given = None,
     method: MethodName = "auto",
     at_inference: AtInference = False,
     hold_out: HoldOut = None,
     folds: Folds = 5,
-    effort: Effort = "quick",
+    effort: HowHard = Effort.quick,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="Report as .html, .json, .csv or .parquet."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Report as .html, .json, .csv or .parquet.",
+            rich_help_panel=HOW,
         ),
     ] = None,
 ) -> None:
@@ -162,7 +178,7 @@ def compare(
         patient=patient,
         site=site,
         outcome=outcome,
-        on_missing=on_missing,
+        on_missing=on_missing.value,
     )
     cleaner = cleaner_from(
         confounder,
@@ -175,13 +191,13 @@ def compare(
     import deconf
 
     parts = cohort.table[hold_out].nunique() if hold_out in cohort.table else folds
-    with working("Comparing", seconds=compare_seconds(*_size(cohort), method, parts)):
+    with working("Comparing", seconds=compare_seconds(*_size(cohort), method, parts), spin=False):
         report = deconf.compare(
             {"raw": "stored", "clean": cleaner},
             cohort,
             hold_out=hold_out,
             folds=folds,
-            effort=effort,
+            effort=effort.value,
             seed=seed,
         )
     typer.echo(str(report))
@@ -197,7 +213,7 @@ def audit(
     patient: Patient = None,
     site: Site = None,
     outcome: Outcome = None,
-    on_missing: OnMissing = "raise",
+    on_missing: OnMissing = Missing.error,
     graph: Graph = None,
     given: Given = None,
     cleaner: Annotated[
@@ -207,13 +223,19 @@ def audit(
             metavar="FOLDER",
             help="Clean the embeddings first with what 'deconf fit' saved.  Its own training "
             "patients are refused.  Default confounders: those it was fitted for.",
+            rich_help_panel=REMOVAL,
         ),
     ] = None,
-    effort: Effort = "quick",
+    effort: HowHard = Effort.quick,
     seed: Seed = 0,
     fail_if: Annotated[
-        list[Literal["leaks", "undecided"]] | None,
-        typer.Option("--fail-if", help="Exit with status 1 on this verdict; may be repeated."),
+        list[Alarm] | None,
+        typer.Option(
+            "--fail-if",
+            metavar="leaks|undecided",
+            help="Exit with status 1 on this verdict; may be given several times.",
+            rich_help_panel=HOW,
+        ),
     ] = None,
 ) -> None:
     """Let fresh attackers try to read the confounders: clean, leaks or undecided.
@@ -223,6 +245,7 @@ def audit(
     """
     import deconf
 
+    deconf.methods  # noqa: B018  # the kinds of map that a folder may hold are registered there
     representation = deconf.load(cleaner) if cleaner is not None else "stored"
     names = confounder or list(getattr(getattr(representation, "plan", None), "invariances", ()))
     if not names:
@@ -233,16 +256,16 @@ def audit(
         patient=patient,
         site=site,
         outcome=outcome,
-        on_missing=on_missing,
+        on_missing=on_missing.value,
     )
-    with working("Auditing", seconds=audit_seconds(*_size(cohort), len(names), effort)):
+    with working("Auditing", seconds=audit_seconds(*_size(cohort), len(names), effort.value)):
         found = deconf.audit(
             representation,
             cohort,
             names,
             given=read_given(given),
             graph=read_graph(graph),
-            effort=effort,
+            effort=effort.value,
             seed=seed,
         )
     say_verdicts(str(found))

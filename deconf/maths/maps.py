@@ -110,6 +110,89 @@ class AffineMap(EmbeddingMap):
         return layer.requires_grad_(False)
 
 
+class LevelMap(EmbeddingMap):
+    """T(z) = z + sum over levels of q_l (shift_l - L_l R_l (z - mu_l)).
+
+    The membership q is read from the image, by a softmax of ``z @ slope.T + bias`` (L, d), or is
+    the recorded level (`reads`), in which case a level never seen in training leaves z unchanged.
+    """
+
+    left: Tensor
+    right: Tensor
+    centre: Tensor
+    shift: Tensor
+    slope: Tensor
+    bias: Tensor
+    design: Tensor
+    reads: Tensor
+
+    def __init__(
+        self,
+        left: Any,
+        right: Any,
+        centre: Any,
+        shift: Any,
+        slope: Any,
+        bias: Any,
+        design: Any,
+        reads: Any = False,
+    ) -> None:
+        super().__init__()
+        tensors = {
+            "left": left,
+            "right": right,
+            "centre": centre,
+            "shift": shift,
+            "slope": slope,
+            "bias": bias,
+            "design": design,
+            "reads": reads,
+        }
+        for name, value in tensors.items():
+            self.register_buffer(name, torch.as_tensor(value))
+
+    @property
+    def needs_confounders(self) -> bool:  # type: ignore[override]
+        """Whether the map reads the recorded level."""
+        return bool(self.reads)
+
+    @property
+    def width(self) -> int:
+        """Columns of the embedding."""
+        return int(self.centre.shape[1])
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether no level is moved."""
+        return self.left.shape[2] == 0 and not bool(self.shift.any())
+
+    def forward(
+        self, z: Float[Tensor, "n d"], c: Float[Tensor, "n k"] | None = None
+    ) -> Float[Tensor, "n d"]:
+        """Map embeddings (n, d); ``c`` is the design of the confounders where it is read."""
+        q = self.membership(z, c)
+        out = z + q @ self.shift.to(z.dtype)
+        if self.left.shape[2]:
+            for level in range(len(self.left)):
+                left, right, mu = (
+                    t[level].to(z.dtype) for t in (self.left, self.right, self.centre)
+                )
+                out = out - q[:, level : level + 1] * (((z - mu) @ right.T) @ left.T)
+        return out
+
+    def membership(self, z: Tensor, c: Tensor | None) -> Float[Tensor, "n L"]:
+        """Return the share of each level in each image."""
+        if not self.needs_confounders:
+            return torch.softmax(z @ self.slope.to(z.dtype).T + self.bias.to(z.dtype), dim=1)
+        if c is None:
+            raise SettingsError(
+                "this map reads the confounder of each image: pass a cohort with its columns, or "
+                "fit with at_inference=False."
+            )
+        gaps = torch.cdist(c.to(self.design.dtype), self.design)
+        return (gaps < 1e-6).to(z.dtype)
+
+
 class Chain(EmbeddingMap):
     """Maps applied one after the other."""
 
@@ -144,7 +227,10 @@ class Chain(EmbeddingMap):
 
     def spec(self) -> dict[str, Any]:
         """Return the specs of the links."""
-        return {"kind": "Chain", "maps": [m.spec() for m in self.maps if isinstance(m, EmbeddingMap)]}
+        return {
+            "kind": "Chain",
+            "maps": [m.spec() for m in self.maps if isinstance(m, EmbeddingMap)],
+        }
 
 
 def from_spec(spec: dict[str, Any], tensors: dict[str, Tensor]) -> EmbeddingMap:

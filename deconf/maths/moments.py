@@ -241,32 +241,32 @@ def _products(
 ) -> tuple[float, ndarray]:
     """Fill ``scatter`` with the centred products of the rows; return total weight and mean."""
     d, kind = z.shape[1], z.dtype if z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
-    buffer = np.empty((min(CHUNK, n), d), dtype=kind)
+    buffer = np.empty((min(CHUNK, n), len(scatter)), dtype=kind)
     total, mean = 0.0, np.zeros(len(scatter))
     for start in range(0, n, CHUNK):
         stop = min(start + CHUNK, n)
         take = slice(start, stop) if isinstance(rows, slice) else rows[start:stop]
-        part, y = z[take], small[take]
+        part, y, x = z[take], small[take], buffer[: stop - start]
         sampled = slice(None, None, max(1, len(part) // 64))  # a shift need only be near the mean
         shift = part[sampled].mean(axis=0, dtype=np.float64).astype(kind)
-        x = np.subtract(part, shift, out=buffer[: len(part)])
         low = y[sampled].mean(axis=0)
         y = y - low
+        np.subtract(part, shift, out=x[:, :d])
+        x[:, d:] = y
         here = np.ones(len(x)) if w is None else w[take]
         weight = float(here.sum())
         if weight == 0:
             continue
-        offset = np.concatenate([here.astype(kind) @ x, here @ y]) / weight
+        offset = (here.astype(kind) @ x).astype(np.float64) / weight
+        offset[d:] = here @ y / weight
         if w is not None:
             half = np.sqrt(here)[:, None]
             x *= half.astype(kind)
             y *= half
-        scatter[:d, :d] += x.T @ x  # numpy sees the transpose and calls syrk: half of a product
-        if len(scatter) > d:
-            cross = x.T @ y.astype(kind)
-            scatter[:d, d:] += cross
-            scatter[d:, :d] += cross.T
-            scatter[d:, d:] += y.T @ y
+        products = x.T @ x  # numpy sees the transpose and calls syrk: half the work of a product
+        products[d:, d:] = 0
+        scatter += products
+        scatter[d:, d:] += y.T @ y
         # Chan's merge: the chunk about its own mean, then the two means about the common one.
         own = np.concatenate([shift.astype(np.float64), low]) + offset
         both = np.stack([offset, own - mean])

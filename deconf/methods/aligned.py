@@ -21,11 +21,11 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from deconf.errors import SettingsError
-from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
+from deconf.maths.maps import AffineMap, Chain, EmbeddingMap, LevelMap
 from deconf.maths.moments import Given
 from deconf.methods.base import Method, MethodCard, as_arrays, methods, tensor
 from deconf.methods.leace import LEACE
-from deconf.methods.levels import LevelMap, LevelMoments
+from deconf.methods.levels import LevelMoments
 from deconf.methods.spikes import CROWDED, spikes
 
 ALIGNED = 0.93  # cosine above which two disease directions are taken for the same
@@ -40,7 +40,7 @@ MIXED = 3.0  # condition number of the memberships above which levels are too ha
         needs=("levels",),
         second_moments=True,
         cost="n d^2 + L d^3",
-        source="METHODS 4; Johnstone 2001",
+        source="Johnstone 2001 (spikes); Courty et al. 2017 (class-aware alignment)",
     ),
 )
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class Selection:
         guarantee="that of the method chosen; the identity where nothing leaks",
         laws=("null",),
         cost="3 fits of each candidate",
-        source="METHODS 6",
+        source="the rule stated in deconf/methods/auto.py",
     ),
 )
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from deconf.errors import SettingsError
+from deconf.maths.maps import LevelMap
 from deconf.maths.moments import Given
 from deconf.methods.base import Method, MethodCard, as_arrays, methods
 from deconf.methods.leace import LEACE
-from deconf.methods.levels import LevelMap, LevelMoments
+from deconf.methods.levels import LevelMoments
 
 
 @methods.register(

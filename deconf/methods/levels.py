@@ -1,103 +1,16 @@
-"""Maps that treat each level of the confounder differently, and the moments they start from."""
+"""Moments of each level of the confounder inside each stratum."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
-from torch import Tensor
 
 from deconf.errors import SettingsError
 from deconf.maths.design import levels_of
-from deconf.maths.maps import EmbeddingMap
 from deconf.maths.moments import CellMoments, Given, cell_moments, without_basis
-
-
-class LevelMap(EmbeddingMap):
-    """T(z) = z + sum over levels of q_l (shift_l - L_l R_l (z - mu_l)).
-
-    The membership q is read from the image, by a softmax of ``z @ slope.T + bias`` (L, d), or is
-    the recorded level (`reads`), in which case a level never seen in training leaves z unchanged.
-    """
-
-    left: Tensor
-    right: Tensor
-    centre: Tensor
-    shift: Tensor
-    slope: Tensor
-    bias: Tensor
-    design: Tensor
-    reads: Tensor
-
-    def __init__(
-        self,
-        left: Any,
-        right: Any,
-        centre: Any,
-        shift: Any,
-        slope: Any,
-        bias: Any,
-        design: Any,
-        reads: Any = False,
-    ) -> None:
-        super().__init__()
-        tensors = {
-            "left": left,
-            "right": right,
-            "centre": centre,
-            "shift": shift,
-            "slope": slope,
-            "bias": bias,
-            "design": design,
-            "reads": reads,
-        }
-        for name, value in tensors.items():
-            self.register_buffer(name, torch.as_tensor(value))
-
-    @property
-    def needs_confounders(self) -> bool:  # type: ignore[override]
-        """Whether the map reads the recorded level."""
-        return bool(self.reads)
-
-    @property
-    def width(self) -> int:
-        """Columns of the embedding."""
-        return int(self.centre.shape[1])
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether no level is moved."""
-        return self.left.shape[2] == 0 and not bool(self.shift.any())
-
-    def forward(
-        self, z: Float[Tensor, "n d"], c: Float[Tensor, "n k"] | None = None
-    ) -> Float[Tensor, "n d"]:
-        """Map embeddings (n, d); ``c`` is the design of the confounders where it is read."""
-        q = self.membership(z, c)
-        out = z + q @ self.shift.to(z.dtype)
-        if self.left.shape[2]:
-            for level in range(len(self.left)):
-                left, right, mu = (
-                    t[level].to(z.dtype) for t in (self.left, self.right, self.centre)
-                )
-                out = out - q[:, level : level + 1] * (((z - mu) @ right.T) @ left.T)
-        return out
-
-    def membership(self, z: Tensor, c: Tensor | None) -> Float[Tensor, "n L"]:
-        """Return the share of each level in each image."""
-        if not self.needs_confounders:
-            return torch.softmax(z @ self.slope.to(z.dtype).T + self.bias.to(z.dtype), dim=1)
-        if c is None:
-            raise SettingsError(
-                "this map reads the confounder of each image: pass a cohort with its columns, or "
-                "fit with at_inference=False."
-            )
-        gaps = torch.cdist(c.to(self.design.dtype), self.design)
-        return (gaps < 1e-6).to(z.dtype)
 
 
 @dataclass(frozen=True)
