@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from deconf.evidence.leakage import audit
 from deconf.causal.graph import CausalGraph, as_names
 from deconf.causal.invariance import Invariance
 from deconf.causal.plan import Plan, make_plan
@@ -20,6 +19,7 @@ from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder, load_encoder
 from deconf.encoders.deconfounded import DeconfoundedEncoder, new_salt
 from deconf.errors import CohortError, NotIdentified, OverlapWarning, SettingsError
+from deconf.evidence.leakage import audit
 from deconf.maths import kinds
 from deconf.maths.design import Design, Encoding, design
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap

@@ -137,9 +137,9 @@ def test_shards_merged_in_any_order_give_what_one_batch_gives(name, w, shards, s
 
 NULLS = {
     "two levels": {"k": 2, "d": 16, "n": 500, "disease": 2.0},
-    "five uneven levels": {"k": 5, "d": 12, "n": 1500, "rarest": 0.05},
+    "five uneven levels": {"k": 5, "d": 12, "n": 1000, "rarest": 0.05},
     "quiet directions": {"k": 2, "d": 16, "n": 800, "condition": 1000.0},
-    "rare disease": {"k": 2, "d": 24, "n": 2000, "disease": 0.6},
+    "weak disease": {"k": 2, "d": 24, "n": 1200, "disease": 0.6},
     "more columns than rows": {"k": 2, "d": 150, "n": 100},
 }
 

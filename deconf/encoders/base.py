@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deconf.cohort.cohort import Cohort
-from deconf.errors import CohortError, SettingsError, did_you_mean
+from deconf.errors import CohortError, SettingsError, did_you_mean, listing
 from deconf.registry import Registry
 
 encoders = Registry("encoder")
@@ -27,6 +27,8 @@ class Encoder(nn.Module):
         Columns of the embedding; None until the first batch for a module that does not tell.
     preprocess : callable or None
         Applied to images read from files.
+    reads : int or None
+        Axes of a batch the module was last given, 4 for images; None before the first.
     """
 
     def __init__(self, module: nn.Module | None) -> None:
@@ -34,6 +36,7 @@ class Encoder(nn.Module):
         self.module = module
         self.width: int | None = _told_width(module)
         self.preprocess: Any = None
+        self.reads: int | None = None
 
     @property
     def is_stored(self) -> bool:
@@ -62,7 +65,7 @@ class Encoder(nn.Module):
                 f"the encoder returns {shape}, not (n, d): pool it, or take its CLS token, in a "
                 "module of your own."
             )
-        self.width = int(out.shape[1])
+        self.width, self.reads = int(out.shape[1]), images.ndim
         return out
 
     def embed(self, what: Cohort | Any) -> Float[np.ndarray, "n d"]:
@@ -71,7 +74,8 @@ class Encoder(nn.Module):
         Raises
         ------
         CohortError
-            The cohort holds neither embeddings nor image tensors.
+            The cohort holds neither embeddings nor image tensors, or the encoder returns nan or
+            infinity for some of them.
         """
         x = self.inputs(what)
         if self.module is None:
@@ -81,15 +85,33 @@ class Encoder(nn.Module):
                     f"{tuple(x.shape)}. Pass the encoder that embeds them."
                 )
             return x.numpy().astype(np.float32, copy=False)
-        was_training, device = self.module.training, _device(self.module)
+        # One by one: .train() on the whole would also wake the parts that were frozen on purpose.
+        modes = [(part, part.training) for part in self.module.modules()]
         self.module.eval()
         try:
             with torch.inference_mode():
-                parts = [self(x[i : i + BATCH].to(device)).float().cpu() for i in _starts(len(x))]
+                parts = [
+                    self(self._placed(x[i : i + BATCH])).float().cpu() for i in _starts(len(x))
+                ]
         finally:
-            self.module.train(was_training)
+            for part, was_training in modes:
+                part.training = was_training
         array: np.ndarray = torch.cat(parts).numpy()
+        bad = ~np.isfinite(array).all(axis=1)
+        if bad.any():
+            raise CohortError(
+                f"the encoder returns nan or infinity for {bad.sum():,} of {len(array):,} images, "
+                f"first in row {int(bad.argmax())} (counting from 0). Look at that image, or run "
+                "the encoder in float32."
+            )
         return array
+
+    def _placed(self, x: Tensor) -> Tensor:
+        """Return a batch where the module lives and in its precision, as images from disk are."""
+        first = next(self.module.parameters(), None) if self.module is not None else None
+        if first is None:
+            return x
+        return x.to(first.device, first.dtype if first.is_floating_point() else x.dtype)
 
     @staticmethod
     def inputs(what: Cohort | Any) -> Tensor:
@@ -129,7 +151,8 @@ def load_encoder(
     Raises
     ------
     SettingsError
-        The name is unknown, or names a family this version cannot load.
+        The name is unknown, or names a family this version cannot load; or weights or precision
+        do not go with it.
     """
     if isinstance(name, Encoder):
         return name
@@ -137,10 +160,12 @@ def load_encoder(
         if weights is not None:
             raise SettingsError("weights= goes with a name; load them into the module yourself.")
         module = name if device == "auto" else name.to(device)
-        if precision != "auto":
-            module = module.to(getattr(torch, precision))
-        return Encoder(module)
-    if name in encoders:
+        return Encoder(module if precision == "auto" else module.to(_dtype(precision)))
+    if isinstance(name, str) and name in encoders:
+        if weights is not None:
+            raise SettingsError(
+                f"{name!r} takes no weights=: nothing is encoded. Pass the module that holds them."
+            )
         return encoders[name]()  # type: ignore[no-any-return]
     raise SettingsError(
         f"no encoder is called {name!r}.{did_you_mean(str(name), encoders)} This version takes "
@@ -152,9 +177,12 @@ def _starts(n: int) -> range:
     return range(0, n, BATCH)
 
 
-def _device(module: nn.Module) -> torch.device:
-    first = next(module.parameters(), None)
-    return torch.device("cpu") if first is None else first.device
+def _dtype(precision: str) -> torch.dtype:
+    known = ("float32", "float64", "bfloat16", "float16")
+    if precision not in known:
+        raise SettingsError(f"precision is 'auto' or one of {listing(known)}, not {precision!r}.")
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype
 
 
 def _told_width(module: nn.Module | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 
 from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder
-from deconf.errors import CohortError, LeakageError, SettingsError
+from deconf.errors import CohortError, LeakageError, OverlapWarning, SettingsError, listing
 from deconf.maths.design import Encoding
 from deconf.maths.maps import AffineMap, EmbeddingMap
+
 
 class DeconfoundedEncoder(nn.Module):
     """An encoder followed by a fitted map.
@@ -96,13 +98,23 @@ class DeconfoundedEncoder(nn.Module):
     def embed(self, what: Cohort | Any) -> Float[np.ndarray, "n d"]:
         """Return clean embeddings (n, d) float32 of a cohort, of images or of raw embeddings.
 
+        Arrays (n, d) of an encoder that reads images are taken for its embeddings.
+
         Raises
         ------
         CohortError
             The width differs from that of the fit, or the map reads confounders and ``what`` is
             no cohort.
+
+        Warns
+        -----
+        OverlapWarning
+            The map reads confounders, and some rows have a level it was never shown.
         """
-        z = torch.tensor(self.encoder.embed(what))
+        x = self.encoder.inputs(what)
+        is_embedded = x.ndim == 2 and self.encoder.reads not in (None, 2)
+        z = x.float() if is_embedded else torch.tensor(self.encoder.embed(what))
+        z = z.to(next(self.map.buffers()).device)
         width = self.width
         if z.shape[1] != width:
             raise CohortError(
@@ -116,10 +128,24 @@ class DeconfoundedEncoder(nn.Module):
                     "this map reads the confounder of each image: pass a Cohort with its columns, "
                     "or fit with at_inference=False."
                 )
-            c = torch.tensor(self.encoding.encode(what.table)[0])  # type: ignore[union-attr]
+            c = torch.tensor(self._design(what)).to(z.device)
         with torch.inference_mode():
             out = self.map(z, c) if c is not None else self.map(z)
-        return out.float().numpy()
+        return out.float().cpu().numpy()
+
+    def _design(self, cohort: Cohort) -> Float[np.ndarray, "n k"]:
+        """Return the design of the confounders; a level the map never saw matches no row of it."""
+        c, read = self.encoding.encode(cohort.table)  # type: ignore[union-attr]
+        if not read.all():
+            names = listing(column.name for column in self.encoding.columns)  # type: ignore[union-attr]
+            warnings.warn(
+                f"{(~read).sum():,} of {len(read):,} rows have a level of {names} that was never "
+                "seen in training, or none: no correction is known for them, and only what is "
+                "erased from every image leaves them.",
+                OverlapWarning,
+                stacklevel=3,
+            )
+        return c
 
     @property
     def width(self) -> int:

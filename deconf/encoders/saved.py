@@ -49,6 +49,7 @@ def write(cleaner: DeconfoundedEncoder, folder: Path) -> Path:
         "map": cleaner.map.spec(),
         "method": cleaner.method,
         "encoder": cleaner.encoder.digest,
+        "reads": cleaner.encoder.reads,
         "encoding": None if cleaner.encoding is None else dataclasses.asdict(cleaner.encoding),
         "plan": str(cleaner.plan),
         "is_identified": bool(cleaner.plan.is_identified),
@@ -88,6 +89,7 @@ def load(folder: str | Path, encoder: Encoder | nn.Module | None = None) -> Deco
             "the map was fitted on another encoder: "
             + ("pass it, as load(folder, encoder)." if encoder is None else "its weights differ.")
         )
+    own.reads = own.reads or record["reads"]
     weights = tensors.pop("head_weights", None)
     cleaner = DeconfoundedEncoder(
         own,

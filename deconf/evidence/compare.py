@@ -8,7 +8,8 @@ the metadata alone, a random projection of the same rank, and reweighting withou
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -86,33 +87,34 @@ def compare(
     parts = folds_of(cohort, hold_out, folds, seed)
     judged_tasks = _tasks(asked, cohort, parts, is_held_out=hold_out is not None)
     ledger = Ledger(len(cohort))
-    for number, part in enumerate(_shown(parts)):
-        score_fold(
-            ledger,
-            asked.contenders,
-            judged_tasks,
-            number,
-            part,
+    half = half_split(cohort, parts, hold_out, seed)
+    with _one_openmp_thread():
+        for number, part in enumerate(_shown(parts)):
+            score_fold(
+                ledger,
+                asked.contenders,
+                judged_tasks,
+                number,
+                part,
+                reference=asked.reference,
+                fallback_rank=asked.fallback_rank,
+                seed=seed,
+            )
+        looked = inspect(
+            {name: asked.contenders[name] for name in asked.inspected},
+            half,
+            cohort,
+            layers=asked.layers,
+            plans=asked.plans,
             reference=asked.reference,
+            asked_columns=asked.columns,
             fallback_rank=asked.fallback_rank,
+            effort=effort,
+            draws=DRAWS[effort],
             seed=seed,
         )
     weights = patient_weights(cohort.patients, DRAWS[effort], seed)
     weights = np.vstack([np.ones((1, len(cohort)), dtype=weights.dtype), weights])
-    half = half_split(cohort, parts, hold_out, seed)
-    looked = inspect(
-        {name: asked.contenders[name] for name in asked.inspected},
-        half,
-        cohort,
-        layers=asked.layers,
-        plans=asked.plans,
-        reference=asked.reference,
-        asked_columns=asked.columns,
-        fallback_rank=asked.fallback_rank,
-        effort=effort,
-        draws=DRAWS[effort],
-        seed=seed,
-    )
     return Report(
         table=_table(asked, judged_tasks, ledger, weights),
         leakage=looked.leakage,
@@ -137,6 +139,20 @@ def compare(
             seed=seed,
         ),
     )
+
+
+@contextmanager
+def _one_openmp_thread() -> Iterator[None]:
+    """Keep boosted trees to one thread.
+
+    On the few thousand rows of an attacker more threads gain nothing, and on a machine with other
+    work they wait for each other: a comparison of seconds took minutes.
+    """
+    import sklearn.ensemble  # noqa: F401 (only libraries already loaded can be limited)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="openmp"):
+        yield
 
 
 def _shown(parts: list[Fold]) -> Iterable[Fold]:

@@ -98,10 +98,10 @@ def axis(scale: Scale, ticks: Sequence[float]) -> str:
 
 
 def ticks_of(scale: Scale) -> list[float]:
-    """Return two to five round numbers between the ends."""
+    """Return two to six round numbers between the ends."""
     span = scale.high - scale.low
     step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1e9)
-                if span / s <= 4.01)  # fmt: skip
+                if span / s <= 5.01)  # fmt: skip
     first = math.ceil(scale.low / step - 1e-9)
     return [round(k * step, 6) for k in range(first, math.floor(scale.high / step + 1e-9) + 1)]
 

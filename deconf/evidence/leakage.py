@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deconf.evidence.verdict import Verdict, judge, undecided
 from deconf.causal.columns import check_columns
 from deconf.causal.graph import CausalGraph
 from deconf.causal.invariance import Invariance
@@ -25,6 +24,7 @@ from deconf.causal.plan import make_plan
 from deconf.cohort.cohort import Cohort
 from deconf.cohort.splits import patient_split
 from deconf.errors import CohortError, SettingsError, did_you_mean, listing
+from deconf.evidence.verdict import Verdict, judge, undecided
 from deconf.maths.intervals import holm, multilevel_auroc
 from deconf.probes.attackers import Attacker
 from deconf.probes.cells import cells_of, levels_of

@@ -13,7 +13,7 @@ from deconf.evidence.judged import FROZEN, WORST
 if TYPE_CHECKING:
     from deconf.evidence.report import Report
 
-WIDTH = 110
+WIDTH = 100
 REFUSED = "REFUSED"
 ENVIRONMENTS = ("within levels", "aligned pairs", "crossed pairs", "independent", "reversed")
 HEADS = {
@@ -108,7 +108,17 @@ def figure(row: pd.Series | None) -> str:
         return "-"
     if row["status"] == REFUSED:
         return REFUSED
-    return f"{row['estimate']:.2f} {limits(row)}"
+    return f"{number(row['estimate'])} {limits(row)}"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Return a number with a minus sign that is one, and none before a zero.
+
+    >>> number(-0.041), number(-0.001)
+    ('−0.04', '0.00')
+    """
+    text = f"{abs(value):.{digits}f}"
+    return ("−" if value < 0 and float(text) else "") + text
 
 
 def limits(row: pd.Series, of: str = "") -> str:
@@ -249,7 +259,9 @@ def _lost(report: Report) -> list[str]:
         for name in names:
             one = by_name.loc[name] if name in by_name.index else None
             digits = 1 if metric == "directions" else 2
-            told = "-" if one is None else f"{one['estimate']:.{digits}f} {limits(one)}".rstrip()
+            told = "-"
+            if one is not None:
+                told = f"{number(one['estimate'], digits)} {limits(one)}".rstrip()
             row.append(told + ("*" if is_certain(one) else ""))
         rows.append(row)
     lines += aligned(rows)

@@ -17,6 +17,7 @@ from deconf.evidence.narrative import (
     has_figure,
     is_certain,
     limits,
+    number,
     price_sentences,
     refusals,
     remarks,
@@ -194,7 +195,7 @@ def _row(
         "name": name,
         "kind": "baseline" if name in baselines else "own",
         "bar": bar(scale, row["estimate"], row["low"], row["high"], marks=marks),
-        "figure": REFUSED if is_refused else f"{row['estimate']:.2f}",
+        "figure": REFUSED if is_refused else number(row["estimate"]),
         "limits": "" if is_refused else limits(row),
         "change": change,
         "certain": is_certain(row),
@@ -326,7 +327,7 @@ def _records(report: Report) -> list[dict[Any, Any]]:
     return [
         {
             **row,
-            "figure": REFUSED if row["status"] == REFUSED else f"{row['estimate']:.3f}",
+            "figure": REFUSED if row["status"] == REFUSED else number(row["estimate"], 3),
             "limits": limits(pd.Series(row)),
             "change": ""
             if pd.isna(row["difference"])

@@ -103,6 +103,11 @@ class LinearWorld:
                 raise SettingsError(
                     f"worlds.linear has no {name}={getattr(self, name)!r}; choose from {known}."
                 )
+        if self.direction == "causal" and not self.overlap:
+            raise SettingsError(
+                "worlds.linear has no overlap=False with direction='causal': a label read from the "
+                "image cannot have chosen the scanner. Use direction='anticausal'."
+            )
         if self.d < 24 or self.n < 1 or self.sites < 1:
             raise SettingsError(
                 f"worlds.linear needs d >= 24, n >= 1 and sites >= 1, "
@@ -118,6 +123,8 @@ class LinearWorld:
         if self.direction == "causal":
             return GRAPHS["causal"]
         story = GRAPHS["silent" if self.severity == "silent" else "visible"]
+        if not self.overlap:  # it is then the disease itself that brings the portable scanner
+            story = story.replace("severity -> portable", "pneumonia -> portable")
         return story + (GRAPHS["site"] if self.sites > 1 else "")
 
     @property

@@ -19,7 +19,7 @@ from deconf.evidence import inspection
 from deconf.evidence.compare import compare
 from deconf.evidence.figures import Scale, axis, bar, ticks_of
 from deconf.evidence.leakage import audit
-from deconf.evidence.narrative import WIDTH, aligned, signed
+from deconf.evidence.narrative import WIDTH, aligned, number, signed
 from deconf.evidence.report import Report
 from deconf.worlds.linear import LinearWorld
 from tests.evidence.small_world import SmallCleaner
@@ -214,7 +214,7 @@ def test_every_figure_of_the_frame_is_on_the_page(report, read):
     said = spoken(read)
     for row in report.to_frame().itertuples():
         if row.status == "ok":
-            assert f"{row.estimate:.3f}" in said
+            assert number(row.estimate, 3) in said
 
 
 def test_a_saved_plan_without_graph_or_overlap_still_makes_a_page(report, tmp_path):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deconf.cohort.cohort import Cohort
 from deconf.evidence.calibration import calibration_error, calibration_slope
 from deconf.evidence.environments import discordant_aurocs, sweep, training_risk
+from deconf.evidence.folds import folds_of, half_split
 from deconf.evidence.judged import WORST, judged
 from deconf.evidence.lost import effective_rank, outside_span, unasked
 from deconf.evidence.tasks import Measure, Scores, Task, measures
@@ -332,8 +335,6 @@ def test_a_shift_no_larger_than_its_noise_has_no_share():
 
 
 def test_columns_nobody_asked_about_are_two_classes_or_numbers_with_enough_rows():
-    import pandas as pd
-
     rng = np.random.default_rng(0)
     t = pd.DataFrame(
         {
@@ -348,3 +349,42 @@ def test_columns_nobody_asked_about_are_two_classes_or_numbers_with_enough_rows(
         }
     )
     assert unasked(t, ["ill"]) == ["age", "sex", "grade"]
+
+
+def test_the_share_out_of_span_is_not_inflated_by_the_noise_of_small_samples():
+    rng = np.random.default_rng(2)
+    shift = 2.0 * np.eye(20)[0]
+    shares = []
+    for _ in range(200):
+        z = rng.normal(size=(100, 20))
+        shares.append(outside_span(z[:50] + shift, z[50:], np.eye(20)[:, :1]))
+    assert np.mean(shares) < 0.1  # 0.17 with the noise left in
+
+
+def test_gaps_of_opposite_sign_do_not_cancel():
+    y = np.tile([1.0, 1.0, 1.0, 0.0], 50)  # observed 0.75 where 0.25 is said, and the reverse
+    logit = np.repeat([np.log(1 / 3), np.log(3)], 200)
+    found = calibration_error(logit, np.r_[y, 1 - y], np.ones((1, 400)))[0]
+    assert found == pytest.approx(0.5)
+
+
+def test_a_patient_seen_at_two_sites_leaves_training_when_one_of_them_is_held_out():
+    frame = pd.DataFrame(
+        {"who": [0, 0, 1, 2, 3, 4], "site": ["A", "B", "B", "A", None, "C"], "ill": [0, 1] * 3}
+    )
+    cohort = Cohort.read(frame, patient="who", outcome="ill")
+    held = {part.name: part for part in folds_of(cohort, "site", 5, 0)}
+    assert held["site=A"].train.tolist() == [2, 5]  # nor the row whose site nobody knows
+    assert held["site=A"].test.tolist() == [0, 3]
+    assert held["site=B"].train.tolist() == [3, 5]
+
+
+def test_leakage_is_measured_on_half_of_the_patients_unless_one_fold_is_enough():
+    few = Cohort.read(pd.DataFrame({"ill": [0, 1] * 300}), outcome="ill")
+    parts = folds_of(few, None, 5, 0)
+    half = half_split(few, parts, None, 0)
+    assert len(half.test) == 300
+    assert not set(half.test) & set(half.train)
+    many = Cohort.read(pd.DataFrame({"ill": [0, 1] * 5100}), outcome="ill")
+    parts = folds_of(many, None, 5, 0)
+    assert half_split(many, parts, None, 0) is parts[0]

@@ -68,6 +68,14 @@ def test_two_small_confounders_get_every_cell_of_their_own(table):
     assert np.abs(span(both) - span(apart)).max() > 1e-3  # it is more than either
 
 
+def test_the_interaction_of_three_levels_with_three_has_four_columns(table):
+    wide = table.assign(ward=(np.arange(600) % 3).astype(str))
+    both = design(wide, ["site", "ward"]).c
+    assert both.shape == (600, 3 + 3 + 4)
+    cells = pd.get_dummies(wide["site"] + wide["ward"]).to_numpy(float)
+    assert_allclose(span(both), span(cells), atol=1e-9)
+
+
 def test_large_blocks_get_no_interaction_and_a_number_never_does(table):
     wide = table.assign(ward=np.arange(600) % 9)
     assert design(wide, ["site", "ward"]).c.shape[1] == 3 + 9

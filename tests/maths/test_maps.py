@@ -79,8 +79,13 @@ def test_the_confounder_reaches_only_the_links_that_read_it():
         def forward(self, z, c=None):
             return z + c
 
+    class Blind(EmbeddingMap):
+        def forward(self, z, c=None):
+            assert c is None
+            return z
+
     z, c = embedding(0), embedding(1)
-    chain = Chain(affine(0), Reads(), affine(1))
+    chain = Chain(affine(0), Blind(), Reads(), affine(1))
     assert chain.needs_confounders
     assert not Chain(affine(0)).needs_confounders
     assert_close(chain(z, c), affine(1)(affine(0)(z) + c))

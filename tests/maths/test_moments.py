@@ -118,6 +118,21 @@ def test_single_precision_far_from_zero_keeps_five_digits(rows):
     assert np.abs(lost - near.scatter.sum(0)[:6, :6]).max() > scale  # the twin: it is easily lost
 
 
+@pytest.mark.parametrize("drift", [0.0, 50.0])
+def test_many_chunks_are_what_numpy_says_of_all_rows(drift):
+    rng = np.random.default_rng(12)
+    n = 2 * CHUNK + 777
+    z = rng.normal(size=(n, 3)) + drift * np.linspace(-1, 1, n)[:, None] ** 2
+    c, w = rng.normal(size=(n, 1)) + drift * (np.arange(n) > CHUNK)[:, None], rng.uniform(size=n)
+    codes = (rng.random(n) < 0.3).astype(int)
+    for weights in (None, w):
+        m = cell_moments(z, c, given=Given(codes), weights=weights)
+        for s in (0, 1):
+            x = np.hstack([z, c])[codes == s]
+            cov = np.cov(x.T, aweights=None if weights is None else w[codes == s], bias=True)
+            assert_allclose(m.scatter[s] / m.weight[s], cov, rtol=1e-9, atol=1e-9)
+
+
 def test_shards_that_drift_apart_lose_nothing_in_single_precision():
     # Sorted by site: the second chunk lies a thousand deviations from the first.
     rng = np.random.default_rng(2)
@@ -141,7 +156,7 @@ def test_regression_on_the_basis_is_that_of_least_squares_within_the_stratum():
     z = rng.normal(size=(n, 4)) + basis @ rng.normal(size=(2, 4)) * (1 + codes[:, None])
     c = rng.normal(size=(n, 1)) + basis[:, :1]
     collinear = np.hstack([basis, basis @ [[1.0], [-2.0]], np.ones((n, 1)) * 0.1])
-    for b in (basis, collinear):
+    for b in (basis, collinear, basis * [1.0, 1e-3]):
         strata = cell_moments(z, c, given=Given(codes, b)).within()
         for s, stratum in enumerate(strata):
             rows = codes == s

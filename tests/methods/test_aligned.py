@@ -40,6 +40,12 @@ def mismatch(z, portable, disease):
     return means, widths
 
 
+def contrast(z, portable, disease):
+    """Distance between the sick and the well on the stationary scanner."""
+    cell = cells(z, portable, disease)
+    return np.linalg.norm(cell[0, 1].mean(0) - cell[0, 0].mean(0))
+
+
 def test_a_recorded_scanner_is_undone_in_mean_covariance_and_disease_direction():
     z, portable, disease = turned()
     c, given = np.eye(2)[portable], Given(disease)
@@ -59,6 +65,8 @@ def test_a_recorded_scanner_is_undone_in_mean_covariance_and_disease_direction()
 
     assert direction(z, 0) @ direction(z, 1) < 0.75
     assert direction(aligned, 0) @ direction(aligned, 1) > 0.98
+    assert contrast(aligned, portable, disease) > 0.97 * contrast(z, portable, disease)
+    assert contrast(erased, portable, disease) < 0.95 * contrast(z, portable, disease)
 
 
 def test_a_scanner_that_can_be_read_from_the_image_need_not_be_recorded():
@@ -108,6 +116,33 @@ def test_levels_that_agree_are_not_turned_even_where_the_disease_is_weak_and_rar
         fitted = Aligned(read="record").fit(z, np.eye(2)[portable], given=Given(disease), seed=seed)
         moved += not fitted.is_identity
     assert moved <= 2
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.3, 0.5])
+@pytest.mark.parametrize("d", [8, 32])
+def test_the_same_direction_seen_through_noise_is_seldom_turned(noise, d):
+    rng = np.random.default_rng(0)
+    turns = 0
+    for _ in range(300):
+        own, wish = np.eye(d)[0], np.eye(d)[0]
+        own = own + rng.normal(size=d) * np.sqrt(noise / d)
+        wish = wish + rng.normal(size=d) * np.sqrt(0.2 * noise / d)
+        turns += not np.array_equal(rotation(own, wish, noise), np.eye(d))
+    assert turns <= 0.05 * 300
+
+
+@pytest.mark.parametrize("shift", [1.5, 3.0])
+def test_the_means_of_the_scanners_meet_though_memberships_apply_only_part_of_the_shift(shift):
+    z, portable, disease = turned(shift=shift)
+    fitted = Aligned().fit(z, np.eye(2)[portable], given=Given(disease))
+    mapped = apply(fitted.maps[0], z)  # before the erasure that would take disease with the rest
+
+    def apart(x):
+        cell = cells(x, portable, disease)
+        return np.linalg.norm(np.mean([cell[1, y].mean(0) - cell[0, y].mean(0) for y in (0, 1)], 0))
+
+    assert apart(z) > 0.9 * shift
+    assert apart(mapped) < 0.05 * shift
 
 
 @pytest.mark.parametrize("angle", [30.0, 60.0, 120.0])

@@ -9,7 +9,7 @@ from deconf.methods.auto import Auto, select
 from tests.strategies import apply, gap, world
 
 
-def story(seed=0, n=1200, trace=2.0, **more):
+def story(seed=0, n=800, trace=2.0, **more):
     w = world(seed, n=n, d=8, k=2, trace=trace, condition=1.5, follows=0.5, rarest=0.3, **more)
     return w, w.strata.astype(float)
 
@@ -55,7 +55,7 @@ def test_without_an_outcome_the_best_single_recipe_is_taken():
 
 
 def test_missing_outcomes_and_a_stratum_absent_from_a_fold_are_no_obstacle():
-    w, y = story(4, n=900)
+    w, y = story(4, n=700)
     y[:100] = np.nan
     codes = np.where(np.isnan(y), 2, w.strata)
     chosen = select(w.z, w.c, given=Given(codes), outcome=y)
@@ -78,8 +78,8 @@ def test_a_continuous_confounder_is_served():
 
 
 def test_of_several_outcomes_the_first_is_selected_by_and_others_than_0_and_1_are_refused():
-    w, y = story(6, n=600)
-    other = np.random.default_rng(0).integers(2, size=600)
+    w, y = story(6, n=400)
+    other = np.random.default_rng(0).integers(2, size=len(y))
     both = select(w.z, w.c, given=w.given, outcome=np.stack([y, other], axis=1))
     assert both.scores == select(w.z, w.c, given=w.given, outcome=y.astype(int)).scores
     with pytest.raises(

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from deconf.errors import SettingsError
 from deconf.maths.moments import Given, cell_moments
 from deconf.methods import LEACE
+from deconf.methods.leace import significant
 from tests.reference.leace import erased, weighted_covariance
 from tests.strategies import apply, gap, world, worlds
 
@@ -213,6 +214,28 @@ def test_with_more_columns_than_rows_the_direction_that_goes_is_that_of_the_trac
             for x in (z, apply(fitted, z))
         )
         found += fitted.rank > 0 and after < 0.1 * before
+    assert found >= 9
+
+
+def test_the_look_that_sees_more_decides_which_direction_goes():
+    # A loud trace that whitening hides, beside noise that whitening lifts above it.
+    loud = np.r_[50.0, np.ones(49)]
+    target = np.zeros((50, 2))
+    target[0, 0] = 20.0  # 0.4 once whitened; chance reaches 12
+    target[1:, 1] = 0.6 / 7  # 0.6 once whitened; chance reaches 0.9
+    u = significant(np.diag(1 / loud), target, np.diag(loud**2), 100.0, seed=0)
+    assert_allclose(np.abs(u), np.eye(50)[:, :1], atol=1e-9)
+
+
+def test_a_trace_in_a_small_stratum_counts_by_the_share_of_its_rows():
+    found = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        strata, levels = (rng.random(4000) < 0.1).astype(int), rng.integers(2, size=4000)
+        z = rng.normal(size=(4000, 10))
+        z[:, 3] += 1.2 * levels * (strata == 1)
+        fitted = LEACE(strata="stacked").fit(z, np.eye(2)[levels], given=Given(strata))
+        found += fitted.rank > 0
     assert found >= 9
 
 

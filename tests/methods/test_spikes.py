@@ -22,6 +22,7 @@ def levels_of_noise(seed, sizes, d, spread=None):
         ([600] * 6, 16),
         ([3000, 300, 300, 300], 24),
         ([900, 4], 12),
+        ([600, 500, 6], 12),
     ],
 )
 def test_levels_that_agree_show_no_spike_nineteen_times_in_twenty(sizes, d):
