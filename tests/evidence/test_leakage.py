@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from scipy.stats import kstest
 
-from deconf.evidence.leakage import audit, leakage, told_by_strata
-from deconf.evidence.verdict import judge, patients_needed
 from deconf.causal.plan import make_plan
 from deconf.cohort.cohort import Cohort
 from deconf.errors import CohortError, LeakageError, SettingsError
+from deconf.evidence.leakage import audit, leakage, told_by_strata
+from deconf.evidence.verdict import judge, patients_needed
 from deconf.maths.intervals import Interval
 from deconf.probes.leakage import Leakage
 
@@ -378,7 +378,7 @@ class Encoder:
     seen: bool = False
     plan: object = None
 
-    def require_unseen(self, cohort: Cohort) -> None:  # noqa: ARG002 (same face)
+    def require_unseen(self, cohort: Cohort) -> None:
         if self.seen:
             raise LeakageError("fitted on 3 of these patients")
 

@@ -59,12 +59,12 @@ def test_a_mistyped_config_is_refused_by_key(tmp_path, change, words):
 def test_a_truncated_config_is_a_read_error(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('title = "half a')
-    with pytest.raises(ReadError, match="mine.toml cannot be read as TOML"):
+    with pytest.raises(ReadError, match=r"mine.toml cannot be read as TOML"):
         read_config(path)
 
 
 def test_an_unknown_experiment_is_named_with_the_nearest():
-    with pytest.raises(SettingsError, match="'cxr_veiw'.*Did you mean 'cxr_view'"):
+    with pytest.raises(SettingsError, match=r"'cxr_veiw'.*Did you mean 'cxr_view'"):
         run("cxr_veiw")
 
 
