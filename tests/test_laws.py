@@ -152,7 +152,7 @@ def test_data_without_confounding_come_back_unchanged_nine_times_in_ten(name, st
         w = world(seed, trace=0.0, **NULLS[story])
         fitted = methods[name]().fit(w.z, w.c, given=w.given, seed=seed)
         kept += np.array_equal(apply(fitted, w.z, w.c), w.z)
-    assert kept >= 18
+    assert kept >= 17  # three of twenty are still chance where one in ten is moved
 
 
 @pytest.mark.parametrize("name", names("null", dear=False))

@@ -8,8 +8,7 @@ the metadata alone, a random projection of the same rank, and reweighting withou
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +26,7 @@ from deconf.evidence.request import DRAWS, RANDOM, Request, checked
 from deconf.evidence.scoring import Ledger, score_fold
 from deconf.evidence.tasks import Task
 from deconf.maths.intervals import patient_weights
+from deconf.maths.threads import one_thread
 from deconf.probes.cells import levels_of
 from deconf.probes.leakage import Effort
 
@@ -88,7 +88,7 @@ def compare(
     judged_tasks = _tasks(asked, cohort, parts, is_held_out=hold_out is not None)
     ledger = Ledger(len(cohort))
     half = half_split(cohort, parts, hold_out, seed)
-    with _one_openmp_thread():
+    with one_thread(0 if cohort.embeddings is None else cohort.embeddings.size):
         for number, part in enumerate(_shown(parts)):
             score_fold(
                 ledger,
@@ -139,20 +139,6 @@ def compare(
             seed=seed,
         ),
     )
-
-
-@contextmanager
-def _one_openmp_thread() -> Iterator[None]:
-    """Keep boosted trees to one thread.
-
-    On the few thousand rows of an attacker more threads gain nothing, and on a machine with other
-    work they wait for each other: a comparison of seconds took minutes.
-    """
-    import sklearn.ensemble  # noqa: F401 (only libraries already loaded can be limited)
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1, user_api="openmp"):
-        yield
 
 
 def _shown(parts: list[Fold]) -> Iterable[Fold]:

@@ -233,7 +233,7 @@ def _units(patients: ndarray | None, weights: ndarray) -> tuple[float, float]:
     each = weights
     if patients is not None:
         each = np.bincount(np.unique(patients, return_inverse=True)[1].ravel(), weights)
-    return len(each), float(each @ each)
+    return float(len(each)), float(each @ each)
 
 
 def _products(

@@ -35,6 +35,7 @@ from deconf.maths.design import levels_of
 from deconf.maths.intervals import patient_weights, weighted_aurocs
 from deconf.maths.maps import AffineMap, EmbeddingMap
 from deconf.maths.moments import Given
+from deconf.maths.threads import one_thread
 from deconf.methods.aligned import Aligned
 from deconf.methods.base import Method, MethodCard, as_arrays, methods
 from deconf.methods.leace import LEACE
@@ -145,6 +146,20 @@ def select(
     """
     outcome = None if outcome is None else _first(outcome)
     patients = np.arange(len(z)) if patients is None else np.asarray(patients)
+    with one_thread(z.size):
+        return _selected(z, c, given, outcome, weights, patients, reads_record, seed)
+
+
+def _selected(
+    z: ndarray,
+    c: ndarray,
+    given: Given,
+    outcome: ndarray | None,
+    weights: ndarray | None,
+    patients: ndarray,
+    reads_record: bool,
+    seed: int,
+) -> Selection:
     levels = levels_of(c)
     codes = _terciles(c) if levels is None else levels
     keep: dict[str, Any] = {"weights": weights, "patients": patients, "seed": seed}

@@ -18,6 +18,7 @@ import numpy as np
 
 from deconf.errors import CohortError, SettingsError
 from deconf.maths.intervals import Interval, interval, multilevel_aurocs, patient_weights
+from deconf.maths.threads import one_thread
 from deconf.probes.attackers import Attacker
 from deconf.probes.attackers import attackers as registry
 from deconf.probes.held_out import read_held_out
@@ -152,10 +153,11 @@ def leakage(
     patients = np.arange(len(z)) if patients is None else np.asarray(patients)
     levels, codes = _checked(z, np.asarray(codes), strata, patients)
     names = names or tuple(str(level) for level in levels)
-    held = read_held_out(
-        z, codes, strata, patients, settings, names=names, numbers=numbers, seed=seed,
-        most_rows=5_000 if effort == "quick" else 50_000,
-    )  # fmt: skip
+    with one_thread(z.size):
+        held = read_held_out(
+            z, codes, strata, patients, settings, names=names, numbers=numbers, seed=seed,
+            most_rows=5_000 if effort == "quick" else 50_000,
+        )  # fmt: skip
     if not len(held.rows):
         return Leakage(skipped=held.skipped, reason="no stratum has two levels with 2 patients "
                        "or more on each side of the split")  # fmt: skip
