@@ -24,7 +24,7 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the report is written.")
     ] = Path("deconf-demo"),
-    films: Annotated[int, typer.Option("--films", min=400, help="Size of the world.")] = 4000,
+    films: Annotated[int, typer.Option("--films", min=400, help="Size of the world.")] = 8000,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same numbers.")] = 0,
 ) -> None:
     """Simulate hospitals with a portable scanner, plan, clean, compare and judge.
@@ -40,7 +40,7 @@ def demo(
 
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out {str(out)!r} is a file: name a folder.")
-    world = deconf.worlds.linear(trace="shift", sites=4, n=films, seed=seed)
+    world = deconf.worlds.linear(trace="shift", sites=4, n=films, d=32, seed=seed)
     cohort = world.train().cohort
     say(
         f"The world: {films:,} simulated films from 4 hospitals, each an embedding of {world.d} "

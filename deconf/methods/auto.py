@@ -126,7 +126,7 @@ def select(
     c: Float[ndarray, "n k"],
     *,
     given: Given,
-    outcome: Float[ndarray, " n"] | None = None,
+    outcome: Any = None,
     weights: Float[ndarray, " n"] | None = None,
     patients: ndarray | None = None,
     reads_record: bool = False,

@@ -5,7 +5,10 @@ import pytest
 
 from deconf.errors import SettingsError
 from deconf.maths.moments import Given
+from deconf.methods import auto
 from deconf.methods.auto import Auto, select
+from deconf.methods.leace import LEACE
+from deconf.methods.reweight import Reweight
 from tests.strategies import apply, gap, world
 
 
@@ -88,3 +91,63 @@ def test_of_several_outcomes_the_first_is_selected_by_and_others_than_0_and_1_ar
         Auto().fit(w.z, w.c, given=w.given, outcome=y + 1)
     with pytest.raises(SettingsError, match="holds no, yes"):
         Auto().fit(w.z, w.c, given=w.given, outcome=np.where(y == 1, "yes", "no"))
+
+
+def test_maps_that_read_the_record_are_considered_only_where_they_are_allowed():
+    w, y = story(7, n=700)
+    chosen = {
+        reads: select(w.z, w.c, given=w.given, outcome=y, reads_record=reads)
+        for reads in (False, True)
+    }
+    plain = {"leace (pooled)", "leace (stacked)", "quadratic", "aligned"}  # and raw is not one
+    assert set(chosen[False].scores) == plain
+    assert set(chosen[True].scores) == plain | {"aligned (reads the record)"}
+    for reads, one in chosen.items():
+        assert all(name in one.reasons[1] for name in one.scores)
+        assert one.map.needs_confounders == (reads and one.name == "aligned (reads the record)")
+
+
+def test_the_simpler_candidate_wins_a_tie_and_loses_to_what_is_truly_better(monkeypatch):
+    w, y = story(8, n=900)
+    bests = set()
+    for shrinkage in (0.0, 0.1, 0.3):
+        pair = {"simple": LEACE(strata="pooled"), "dear": LEACE(shrinkage, strata="pooled")}
+        monkeypatch.setattr(auto, "_candidates", lambda *_, pair=pair: pair)
+        chosen = select(w.z, w.c, given=w.given, outcome=y)
+        best = max(chosen.scores, key=chosen.scores.get)
+        bests.add(best)
+        assert chosen.name == "simple"
+        told = "simple is simpler than dear and within one standard error" in chosen.reasons[-1]
+        assert told == (best == "dear")
+    assert "dear" in bests
+    pair = {"simple": Reweight(), "dear": LEACE(strata="pooled")}
+    monkeypatch.setattr(auto, "_candidates", lambda *_: pair)
+    assert select(w.z, w.c, given=w.given, outcome=y).name == "dear"
+
+
+def test_head_weights_go_with_an_outcome_that_is_held_and_with_no_other():
+    w, y = story(11, n=700)
+    held = select(w.z, w.c, given=w.given, outcome=y)
+    assert held.head_weights
+    assert "association removed and reversed" in held.reasons[1]
+    other = np.random.default_rng(0).integers(2, size=len(y)).astype(float)
+    free = select(w.z, w.c, given=w.given, outcome=other)
+    assert not free.head_weights
+    assert "the least leakage" in free.reasons[1]
+
+
+def test_a_cell_counts_its_patients_and_not_their_films():
+    w, y = story(2)
+    cell = np.flatnonzero((w.levels == 1) & (w.strata == 0))
+    patients = np.arange(len(y))
+    patients[cell] = patients[cell[0]]  # one patient, many films
+    chosen = select(w.z, w.c, given=w.given, outcome=y, patients=patients)
+    assert "smallest cell holds 1 patients" in chosen.reasons[-1]
+    assert chosen.name == "leace (pooled)"
+
+
+def test_an_empty_cell_is_the_smallest():
+    w, y = story(2)
+    keep = ~((w.levels == 1) & (w.strata == 0))
+    chosen = select(w.z[keep], w.c[keep], given=w.given.rows(keep), outcome=y[keep])
+    assert "smallest cell holds 0 patients" in chosen.reasons[-1]
