@@ -113,8 +113,9 @@ class AffineMap(EmbeddingMap):
 class LevelMap(EmbeddingMap):
     """T(z) = z + sum over levels of q_l (shift_l - L_l R_l (z - mu_l)).
 
-    The membership q is read from the image, by a softmax of ``z @ slope.T + bias`` (L, d), or is
-    the recorded level (`reads`), in which case a level never seen in training leaves z unchanged.
+    The membership q is read from the image, by a softmax of ``[z, ((z - middle) @ stretch.T)^2] @
+    slope.T + bias`` with stretch (p, d) and slope (L, d + p), or is the recorded level (`reads`);
+    a level never seen in training then leaves z unchanged.
     """
 
     left: Tensor
@@ -123,6 +124,8 @@ class LevelMap(EmbeddingMap):
     shift: Tensor
     slope: Tensor
     bias: Tensor
+    stretch: Tensor
+    middle: Tensor
     design: Tensor
     reads: Tensor
 
@@ -134,6 +137,8 @@ class LevelMap(EmbeddingMap):
         shift: Any,
         slope: Any,
         bias: Any,
+        stretch: Any,
+        middle: Any,
         design: Any,
         reads: Any = False,
     ) -> None:
@@ -145,6 +150,8 @@ class LevelMap(EmbeddingMap):
             "shift": shift,
             "slope": slope,
             "bias": bias,
+            "stretch": stretch,
+            "middle": middle,
             "design": design,
             "reads": reads,
         }
@@ -183,7 +190,9 @@ class LevelMap(EmbeddingMap):
     def membership(self, z: Tensor, c: Tensor | None) -> Float[Tensor, "n L"]:
         """Return the share of each level in each image."""
         if not self.needs_confounders:
-            return torch.softmax(z @ self.slope.to(z.dtype).T + self.bias.to(z.dtype), dim=1)
+            squares = ((z - self.middle.to(z.dtype)) @ self.stretch.to(z.dtype).T) ** 2
+            read = torch.cat([z, squares], dim=1)
+            return torch.softmax(read @ self.slope.to(z.dtype).T + self.bias.to(z.dtype), dim=1)
         if c is None:
             raise SettingsError(
                 "this map reads the confounder of each image: pass a cohort with its columns, or "

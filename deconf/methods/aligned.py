@@ -104,10 +104,20 @@ class Aligned(Method):
         for i, (a, b) in enumerate(factors):
             left[i, :, : a.shape[1]], right[i, : b.shape[0]] = a, b
         slope, bias = np.zeros((levels, d)), np.zeros(levels)
+        stretch, middle = np.concatenate(right), m.cells.centre
         if self.read == "image":
-            slope, bias = membership(z, m, given, weights)
+            slope, bias, stretch = membership(z, m, given, weights, stretch, middle)
         fitted = LevelMap(
-            left, right, here, shift, slope, bias, m.design, reads=self.read == "record"
+            left,
+            right,
+            here,
+            shift,
+            slope,
+            bias,
+            stretch,
+            middle,
+            m.design,
+            reads=self.read == "record",
         )
         return fitted if fitted.needs_confounders else whole(fitted, z, m, given, weights)
 
@@ -131,7 +141,9 @@ class Aligned(Method):
                 own = scale @ (whitened_means[i, 1] - whitened_means[i, 0])
                 kish = m.cells.weight**2 / np.where(m.cells.weight2 > 0, m.cells.weight2, 1.0)
                 variance = d * np.sum(1 / kish.reshape(-1, 2)[i])
-                turn = rotation(own, wish[1] - wish[0], variance)
+                share = np.delete(m.weight.sum(axis=1), i)
+                rest = np.einsum("l,lsr->sr", share, np.delete(whitened_means, i, axis=0))
+                turn = rotation(own, wish[1] - wish[0], variance, against=rest[1] - rest[0])
             change = np.eye(len(scale)) - turn @ scale
             u, size, w = np.linalg.svd(change)
             kept = size > 1e-8
@@ -140,20 +152,32 @@ class Aligned(Method):
 
 
 def rotation(
-    own: Float[ndarray, " r"], wish: Float[ndarray, " r"], variance: float
+    own: Float[ndarray, " r"],
+    wish: Float[ndarray, " r"],
+    variance: float,
+    *,
+    against: Float[ndarray, " r"] | None = None,
 ) -> Float[ndarray, "r r"]:
     """Return the smallest rotation that turns ``own`` onto ``wish``, or the identity.
 
-    The identity where their cosine, corrected for the noise in ``own`` (expected squared length
-    ``variance``), is above 0.93, where ``own`` is nothing but noise, or where the two are opposite
-    and no plane is singled out.
+    The identity where the cosine of ``own`` with ``against``, corrected for the noise in ``own``
+    (expected squared length ``variance``), is above 0.93, where ``own`` is nothing but noise, or
+    where own and wish are opposite and no plane is singled out.
+
+    Parameters
+    ----------
+    against : (r,), optional
+        The direction of the other levels; default ``wish``.  The common direction holds part of
+        every level's own: against it, a turn of 50 degrees between two levels counts for 25.
     """
+    against = wish if against is None else against
     eye = np.eye(len(own))
     # Two standard deviations above the expected noise, so that chance alone seldom turns anything.
     signal = own @ own - variance * (1 + 2 * np.sqrt(2 / len(own)))
     if signal <= variance or not wish.any():
         return eye
-    if own @ wish / np.sqrt(signal * (wish @ wish)) > ALIGNED:
+    length = np.sqrt(signal * (against @ against))
+    if length == 0 or own @ against / length > ALIGNED:
         return eye
     a, b = own / np.linalg.norm(own), wish / np.linalg.norm(wish)
     cosine = a @ b
@@ -196,11 +220,25 @@ def whole(
 
 
 def membership(
-    z: Float[ndarray, "n d"], m: LevelMoments, given: Given, weights: ndarray | None
-) -> tuple[Float[ndarray, "L d"], Float[ndarray, " L"]]:
-    """Return slope and bias of q(c|z), trained so that c is independent of the strata.
+    z: Float[ndarray, "n d"],
+    m: LevelMoments,
+    given: Given,
+    weights: ndarray | None,
+    stretch: Float[ndarray, "q d"],
+    middle: Float[ndarray, " d"],
+) -> tuple[Float[ndarray, "L d+p"], Float[ndarray, " L"], Float[ndarray, "p d"]]:
+    """Return slope and bias of q(c|z), and the directions whose squares it reads beside z.
 
-    Without that balance q would use the disease itself to guess the level, and erase it.
+    Trained so that c is independent of the strata: without that balance q would use the disease
+    itself to guess the level, and erase it.  A level that stretches a direction is told by squares,
+    where a linear reader sees nothing.
+
+    Parameters
+    ----------
+    stretch : (q, d)
+        Directions along which some level is rescaled or turned; an orthonormal basis is read.
+    middle : (d,)
+        What is subtracted before squaring.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -208,16 +246,22 @@ def membership(
     if weights is not None:
         w = w * np.asarray(weights)
     rows = w > 0
+    _, size, basis = np.linalg.svd(stretch, full_matrices=False)
+    basis = basis[size > 1e-8 * size.max(initial=0.0)] if len(size) else np.zeros((0, z.shape[1]))
+    squares = ((z - middle) @ basis.T) ** 2
+    spread = squares[rows].std(axis=0) if len(basis) else np.ones(0)
     centre = z[rows].mean(axis=0, dtype=np.float64)
     scale = np.sqrt(((z[rows] - centre) ** 2).mean(dtype=np.float64)) or 1.0
     a = (z - centre) / scale
     span = np.linalg.qr(a.T)[0] if a.shape[1] > len(a) else None
     a = a if span is None else a @ span
     model = LogisticRegression(C=10.0 / rows.sum() ** 0.5, max_iter=300, tol=1e-4)
-    model.fit(a, m.levels, sample_weight=w)
-    slope = model.coef_ if span is None else model.coef_ @ span.T
+    model.fit(np.hstack([a, squares / spread]), m.levels, sample_weight=w)
+    linear, squared = model.coef_[:, : a.shape[1]], model.coef_[:, a.shape[1] :] / spread
+    linear = linear if span is None else linear @ span.T
     bias = model.intercept_
+    slope = np.hstack([linear / scale, squared])
+    bias = bias - linear @ centre / scale
     if len(slope) == 1:  # two levels: one log-odds
         slope, bias = np.vstack([0 * slope, slope]), np.r_[0.0, bias]
-    slope = slope / scale
-    return slope, bias - slope @ centre
+    return slope, bias, basis

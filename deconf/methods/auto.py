@@ -6,6 +6,8 @@ The rule, fixed before any test film is scored:
 2. A cell of confounder and adjustment set holds fewer than ten patients: no selection, since
    weighted scores would rest on a handful of films; pooled conditional erasure, as an
    extrapolation.
+   Maps mixed by the level read from the image are candidates only where the strongest attacker
+   reads it at AUROC 0.95 or better: half-known levels blur.
 3. Else every candidate is cross-fitted by patient.  Outcome in the adjustment set: the mean of
    the AUROC under weights w (confounder independent of disease) and w^2 (association reversed),
    less 0.15 for each unit of leakage above the best.  Otherwise the least leakage, then AUROC.
@@ -46,6 +48,7 @@ from deconf.probes.leakage import leakage
 
 FEWEST = 10  # patients of a cell below which overlap is unsupported
 PENALTY = 0.15  # of one unit of leakage, in units of AUROC
+READABLE = 0.95  # AUROC of the level in the image from which posterior-mixed maps are considered
 TOLERATED = 0.55  # leakage that no candidate is blamed for
 ATTACKERS = ("logistic", "boosted")
 LARGE = 20_000  # rows from which one 70/30 split replaces cross-fitting
@@ -195,12 +198,15 @@ def _selected(
         return Selection(
             _named(recipe), recipe.fit(z, c, given=given, **keep), False, (*reasons, why)
         )
-    return _best(z, c, codes, levels is not None, given, outcome, labelled, keep, reads_record,
-                 reasons)  # fmt: skip
+    is_readable = found.estimate.estimate > READABLE
+    if levels is not None and not is_readable:
+        reasons.append("levels are only half readable: mixing maps would blur, so none is tried")
+    candidates = _candidates(z, given, levels is not None, is_readable, reads_record)
+    return _best(z, c, codes, given, outcome, labelled, keep, candidates, reasons)
 
 
 def _candidates(
-    z: ndarray, given: Given, has_levels: bool, reads_record: bool
+    z: ndarray, given: Given, has_levels: bool, is_readable: bool, reads_record: bool
 ) -> dict[str, Method]:
     """Return the candidates, the simplest first."""
     rows = np.bincount(given.codes)
@@ -209,9 +215,10 @@ def _candidates(
         found["leace (stacked)"] = LEACE(strata="stacked")
     if has_levels:
         found["quadratic"] = Quadratic()
+    if has_levels and is_readable:
         found["aligned"] = Aligned()
-        if reads_record:
-            found["aligned (reads the record)"] = Aligned(read="record")
+    if has_levels and reads_record:
+        found["aligned (reads the record)"] = Aligned(read="record")
     return found
 
 
@@ -219,19 +226,17 @@ def _best(
     z: ndarray,
     c: ndarray,
     codes: ndarray,
-    has_levels: bool,
     given: Given,
     outcome: Any,
     labelled: ndarray,
     keep: dict[str, Any],
-    reads_record: bool,
+    candidates: dict[str, Method],
     reasons: list[str],
 ) -> Selection:
     patients, seed = keep["patients"], keep["seed"]
     in_given = _decided_by(given.codes, outcome, labelled)
     w = _balance(codes, given.codes, labelled) if in_given else labelled.astype(float)
     folds = patient_folds(patients, 3, strata=_cells(codes, given.codes, labelled), seed=seed)
-    candidates = _candidates(z, given, has_levels, reads_record)
     held = {name: np.full(len(z), np.nan) for name in candidates}
     leaks: dict[str, float] = {}
     for turn, (train, test) in enumerate(folds[:1] if len(z) > LARGE else folds):

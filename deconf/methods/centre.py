@@ -83,6 +83,8 @@ class Centre(Method):
             shift,
             np.zeros((levels, d)),
             np.zeros(levels),
+            np.zeros((0, d)),
+            np.zeros(d),
             m.design,
             reads=True,
         )
