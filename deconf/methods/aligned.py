@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.stats import chi2
 
 from deconf.errors import SettingsError
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap, LevelMap
@@ -130,7 +131,10 @@ class Aligned(Method):
         if lower.shape[1] == 0:
             return [(np.zeros((d, 0)), np.zeros((0, d)))] * len(sizes)
         whitened_means = np.einsum("rd,lsd->lsr", lower_inverse, m.mean)
-        wish = np.einsum("l,lsr->sr", m.weight.sum(axis=1) / m.weight.sum(), whitened_means)
+        share = m.weight.sum(axis=1) / m.weight.sum()
+        wish = np.einsum("l,lsr->sr", share, whitened_means)
+        kish = m.cells.weight**2 / np.where(m.cells.weight2 > 0, m.cells.weight2, 1.0)
+        noise = len(lower_inverse) * np.sum(1 / np.maximum(kish.reshape(m.weight.shape), 1), axis=1)
         out = []
         for i, n in enumerate(sizes):
             scale = np.eye(len(lower_inverse))
@@ -139,11 +143,11 @@ class Aligned(Method):
             turn = np.eye(len(scale))
             if d / n <= CROWDED and (m.weight[i] > 0).all() and m.strata == 2:
                 own = scale @ (whitened_means[i, 1] - whitened_means[i, 0])
-                kish = m.cells.weight**2 / np.where(m.cells.weight2 > 0, m.cells.weight2, 1.0)
-                variance = d * np.sum(1 / kish.reshape(-1, 2)[i])
-                share = np.delete(m.weight.sum(axis=1), i)
-                rest = np.einsum("l,lsr->sr", share, np.delete(whitened_means, i, axis=0))
-                turn = rotation(own, wish[1] - wish[0], variance, against=rest[1] - rest[0])
+                others = np.where(np.arange(len(share)) == i, 0.0, share) / (1 - share[i])
+                rest = np.einsum("l,lsr->sr", others, whitened_means)
+                turn = rotation(
+                    own, wish[1] - wish[0], rest[1] - rest[0], noise[i], others**2 @ noise
+                )
             change = np.eye(len(scale)) - turn @ scale
             u, size, w = np.linalg.svd(change)
             kept = size > 1e-8
@@ -154,30 +158,33 @@ class Aligned(Method):
 def rotation(
     own: Float[ndarray, " r"],
     wish: Float[ndarray, " r"],
-    variance: float,
-    *,
-    against: Float[ndarray, " r"] | None = None,
+    rest: Float[ndarray, " r"],
+    own_noise: float,
+    rest_noise: float,
 ) -> Float[ndarray, "r r"]:
     """Return the smallest rotation that turns ``own`` onto ``wish``, or the identity.
 
-    The identity where the cosine of ``own`` with ``against``, corrected for the noise in ``own``
-    (expected squared length ``variance``), is above 0.93, where ``own`` is nothing but noise, or
-    where own and wish are opposite and no plane is singled out.
+    The identity where ``own`` and ``rest`` agree: their cosine without the noise is above 0.93, or
+    the part of one across the other is no longer than noise alone makes it 99 times in 100.  Also
+    where either is mostly noise, or own and wish are opposite and no plane is singled out.
 
     Parameters
     ----------
-    against : (r,), optional
-        The direction of the other levels; default ``wish``.  The common direction holds part of
-        every level's own: against it, a turn of 50 degrees between two levels counts for 25.
+    rest : (r,)
+        The direction of the other levels.  ``wish``, that of all, holds part of every level's own:
+        against it, a turn of 50 degrees between two levels counts for 25.
+    own_noise, rest_noise : float
+        Expected squared length of the noise in ``own`` and in ``rest``.
     """
-    against = wish if against is None else against
-    eye = np.eye(len(own))
-    # Two standard deviations above the expected noise, so that chance alone seldom turns anything.
-    signal = own @ own - variance * (1 + 2 * np.sqrt(2 / len(own)))
-    if signal <= variance or not wish.any():
+    eye, r = np.eye(len(own)), len(own)
+    signal, other = own @ own - own_noise, rest @ rest - rest_noise
+    if r < 2 or signal <= own_noise or other <= rest_noise or not wish.any():
         return eye
-    length = np.sqrt(signal * (against @ against))
-    if length == 0 or own @ against / length > ALIGNED:
+    if own @ rest > ALIGNED * np.sqrt(signal * other):
+        return eye
+    beside = own - (own @ rest) / (rest @ rest) * rest
+    chance = (own_noise + rest_noise * signal / other) / r * chi2.ppf(0.99, r - 1)
+    if beside @ beside <= chance:
         return eye
     a, b = own / np.linalg.norm(own), wish / np.linalg.norm(wish)
     cosine = a @ b

@@ -85,13 +85,18 @@ def test_memberships_do_not_use_the_disease_to_guess_the_scanner():
     z, portable, disease = turned(follows=0.4)
     c, given = np.eye(2)[portable], Given(disease)
     m = LevelMoments.of(z, c, given, None, None, "aligned")
-    slope, bias = membership(z, m, given, None)
-    read = (z @ slope.T + bias) @ [-1, 1]
+    stretched = np.eye(16)[4:10]
+
+    def log_odds(m, given):
+        slope, bias, basis = membership(z, m, given, None, stretched, z.mean(axis=0))
+        squares = ((z - z.mean(axis=0)) @ basis.T) ** 2
+        return (np.hstack([z, squares]) @ slope.T + bias) @ [-1, 1]
 
     def unbalanced():
         own = LevelMoments.of(z, c, Given.nothing(len(z)), None, None, "aligned")
-        slope, bias = membership(z, own, Given.nothing(len(z)), None)
-        return (z @ slope.T + bias) @ [-1, 1]
+        return log_odds(own, Given.nothing(len(z)))
+
+    read = log_odds(m, given)
 
     def by_disease(score):  # within a scanner, how far disease moves its log odds
         return np.mean([
@@ -126,8 +131,9 @@ def test_the_same_direction_seen_through_noise_is_seldom_turned(noise, d):
     for _ in range(300):
         own, wish = np.eye(d)[0], np.eye(d)[0]
         own = own + rng.normal(size=d) * np.sqrt(noise / d)
-        wish = wish + rng.normal(size=d) * np.sqrt(0.2 * noise / d)
-        turns += not np.array_equal(rotation(own, wish, noise), np.eye(d))
+        rest = wish + rng.normal(size=d) * np.sqrt(0.2 * noise / d)
+        wish = 0.4 * own + 0.6 * rest
+        turns += not np.array_equal(rotation(own, wish, rest, noise, 0.2 * noise), np.eye(d))
     assert turns <= 0.05 * 300
 
 
@@ -150,7 +156,7 @@ def test_a_rotation_turns_one_direction_onto_the_other_and_leaves_the_rest(angle
     rng = np.random.default_rng(0)
     a, b, rest = np.linalg.qr(rng.normal(size=(7, 3)))[0].T
     wish = np.cos(np.deg2rad(angle)) * a + np.sin(np.deg2rad(angle)) * b
-    turn = rotation(2 * a, wish, 0.0)
+    turn = rotation(2 * a, wish, wish, 0.0, 0.0)
     assert_allclose(turn @ a, wish, atol=1e-12)
     assert_allclose(turn @ rest, rest, atol=1e-12)
     assert_allclose(turn @ turn.T, np.eye(7), atol=1e-12)
@@ -160,16 +166,19 @@ def test_a_rotation_turns_one_direction_onto_the_other_and_leaves_the_rest(angle
 def test_directions_that_agree_or_are_noise_are_not_turned():
     a, b = np.eye(5)[0], np.eye(5)[1]
     near = np.cos(0.3) * a + np.sin(0.3) * b  # cosine 0.955
-    assert_allclose(rotation(3 * a, near, 0.01), np.eye(5))
-    assert_allclose(rotation(3 * a, 3 * b, 5.0), np.eye(5))  # noise of squared length 5 in 9
-    assert_allclose(rotation(3 * a, 0 * b, 0.01), np.eye(5))
-    assert np.abs(rotation(3 * a, 3 * b, 0.01) - np.eye(5)).max() > 0.5
+    assert_allclose(rotation(3 * a, near, near, 1e-4, 1e-4), np.eye(5))
+    far = (a + b) * 3
+    for own, rest in ((5.0, 0.01), (0.01, 5.0)):  # squared lengths, where both are 9 long
+        assert_allclose(rotation(3 * a, far, 3 * b, own, rest), np.eye(5))
+    assert_allclose(rotation(3 * a, 0 * b, 0 * b, 0.01, 0.01), np.eye(5))
+    assert_allclose(rotation(a[:1], -a[:1], -a[:1], 0.01, 0.01), np.eye(1))  # one dimension
+    assert np.abs(rotation(3 * a, far, 3 * b, 0.01, 0.01) - np.eye(5)).max() > 0.2
 
 
 @pytest.mark.parametrize("wish", [-1.0, -0.5])
 def test_opposite_directions_give_a_proper_rotation_and_no_nan(wish):
     a = np.eye(4)[0]
-    turn = rotation(2 * a, wish * a, 0.01)
+    turn = rotation(2 * a, wish * a, wish * a, 0.01, 0.01)
     assert np.isfinite(turn).all()
     assert_allclose(turn @ turn.T, np.eye(4), atol=1e-12)
 
