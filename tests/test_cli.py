@@ -42,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def deconf_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Return ``deconf(*words)`` as typed in the folder."""
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "160")  # the tests read lines, wherever the folder lies
     return lambda *words: CliRunner().invoke(app, [*map(str, words)])
 
 
