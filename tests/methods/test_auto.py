@@ -140,6 +140,14 @@ def test_the_simpler_candidate_wins_within_chance_and_loses_to_what_is_truly_bet
     assert select(w.z, w.c, given=w.given, outcome=y).name == "dear"
 
 
+def test_levels_that_are_half_readable_are_not_mixed():
+    w, y = story(12, n=700, trace=0.5)
+    chosen = select(w.z, w.c, given=w.given, outcome=y)
+    assert "aligned" not in chosen.scores
+    assert "leace (pooled)" in chosen.scores
+    assert any("only half readable" in r for r in chosen.reasons)
+
+
 def test_head_weights_go_with_an_outcome_that_is_held_and_with_no_other():
     w, y = story(11, n=700)
     held = select(w.z, w.c, given=w.given, outcome=y)
