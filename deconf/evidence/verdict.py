@@ -190,7 +190,7 @@ def _assuming(assumptions: Sequence[str]) -> str:
 
 
 def _remedy(leakage: Leakage) -> str:
-    """Return what to try next (METHODS' table of failures in a clause)."""
+    """Return what to try next (the remedy of each finding, in a clause)."""
     linear = [name for name in leakage.p_values if name.startswith("logistic")]
     reads_means = any(leakage.p_values[name] < ALPHA for name in linear)
     if linear and not reads_means:
