@@ -599,8 +599,8 @@ def test_a_cohort_without_embeddings_is_told_what_to_pass():
 
 @pytest.mark.parametrize("values", [[1, 2], ["sick", "well"], [0, 1, 2, 3], [0.5, 1.25, 7.0]])
 def test_auto_takes_an_outcome_of_any_coding(values):
-    z, frame = table(n=240)
-    frame["ill"] = np.resize(values, 240)
+    z, frame = table(n=160)
+    frame["ill"] = np.resize(values, 160)
     clean = deconf.deconfound("stored", "portable").fit(cohort(z, frame))
     assert clean.method != "auto: identity"
     assert within(clean.embed(z), frame["portable"], frame["ill"]) < 0.4

@@ -10,6 +10,7 @@ variances", 1979 (the merge).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -81,10 +82,10 @@ class CellMoments:
                 "moments can be merged where (embedding, design, cells, all columns) agree, and "
                 f"these have {mine} and {yours}: use one encoding and cells= for every shard."
             )
-        both = [np.stack([getattr(self, f), getattr(other, f)], axis=1) for f in _FIELDS]
-        cells = len(self.weight)
-        flat = [b.reshape(2 * cells, *b.shape[2:]) for b in both]
-        return _pooled(self, flat, np.repeat(np.arange(cells), 2), cells)
+        cells = np.arange(len(self.weight))
+        *small, scatter = ((getattr(self, f), getattr(other, f)) for f in _FIELDS)
+        both = [np.concatenate(pair) for pair in small]
+        return _pooled(self, [*both, [*scatter[0], *scatter[1]]], np.tile(cells, 2), len(cells))
 
     def pool(self, groups: Int[ndarray, " K"]) -> CellMoments:
         """Return the moments of unions of cells, exactly: cell i goes to group ``groups[i]``."""
@@ -149,17 +150,19 @@ class Stratum:
 _FIELDS = ("count", "units", "weight", "weight2", "mean", "scatter")
 
 
-def _pooled(like: CellMoments, fields: list[ndarray], groups: ndarray, size: int) -> CellMoments:
+def _pooled(like: CellMoments, fields: list[Any], groups: ndarray, size: int) -> CellMoments:
     count, units, weight, weight2, mean, scatter = fields
     add = np.zeros((size, len(groups)))
     add[groups, np.arange(len(groups))] = 1.0
     total = add @ weight
     centre = (add * weight) @ mean / np.where(total > 0, total, 1.0)[:, None]
-    out = np.zeros((size, *scatter.shape[1:]))
-    for cell, group in enumerate(groups):  # M = sum M_i + w_i (m_i - m)(m_i - m)^T
-        delta = mean[cell] - centre[group]
-        out[group] += scatter[cell] + weight[cell] * np.outer(delta, delta)
-    for group in range(size):
+    out = np.zeros((size, *scatter[0].shape))
+    for group in range(size):  # M = sum M_i + w_i (m_i - m)(m_i - m)^T
+        members = np.flatnonzero(groups == group)
+        delta = mean[members] - centre[group]
+        np.matmul(delta.T * weight[members], delta, out=out[group])
+        for cell in members:
+            out[group] += scatter[cell]
         _flatten(out[group], total[group], centre[group])
     return CellMoments(
         like.width, like.design, add @ count, add @ units, total, add @ weight2, centre, out
@@ -242,7 +245,7 @@ def _products(
     """Fill ``scatter`` with the centred products of the rows; return total weight and mean."""
     d, kind = z.shape[1], z.dtype if z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
     buffer = np.empty((min(CHUNK, n), len(scatter)), dtype=kind)
-    total, mean = 0.0, np.zeros(len(scatter))
+    weights, offsets, means = [], [], []
     for start in range(0, n, CHUNK):
         stop = min(start + CHUNK, n)
         take = slice(start, stop) if isinstance(rows, slice) else rows[start:stop]
@@ -267,12 +270,17 @@ def _products(
         products[d:, d:] = 0
         scatter += products
         scatter[d:, d:] += y.T @ y
-        # Chan's merge: the chunk about its own mean, then the two means about the common one.
-        own = np.concatenate([shift.astype(np.float64), low]) + offset
-        both = np.stack([offset, own - mean])
-        scatter += (both.T * [-weight, total * weight / (total + weight)]) @ both
-        total += weight
-        mean += (own - mean) * (weight / total)
+        weights.append(weight)
+        offsets.append(offset)
+        means.append(np.concatenate([shift.astype(np.float64), low]) + offset)
+    if not weights:
+        return 0.0, np.zeros(len(scatter))
+    # Chan's merge, once: every chunk about its own mean, then the means about the common one.
+    each, away = np.array(weights), np.array(means)
+    total = float(each.sum())
+    mean = means[0] + each @ (away - means[0]) / total
+    both = np.vstack([offsets, away - mean])
+    scatter += (both.T * np.concatenate([-each, each])) @ both
     return total, mean
 
 

@@ -97,7 +97,7 @@ def test_of_several_outcomes_the_first_is_selected_by_and_others_than_0_and_1_ar
 
 
 def test_maps_that_read_the_record_are_considered_only_where_they_are_allowed():
-    w, y = story(7, n=700)
+    w, y = story(7, n=500)
     chosen = {
         reads: select(w.z, w.c, given=w.given, outcome=y, reads_record=reads)
         for reads in (False, True)
@@ -126,7 +126,7 @@ class Jittered(LEACE):
 def test_the_simpler_candidate_wins_within_chance_and_loses_to_what_is_truly_better(monkeypatch):
     w, y = story(8, n=900, disease=0.3)
     yielded = 0
-    for draw in range(5):
+    for draw in (0, 2):  # one that is truly worse, one that is not
         pair = {"simple": LEACE(strata="pooled"), "dear": Jittered(strata="pooled", draw=draw)}
         monkeypatch.setattr(auto, "_candidates", lambda *_, pair=pair: pair)
         chosen = select(w.z, w.c, given=w.given, outcome=y)
@@ -149,7 +149,7 @@ def test_levels_that_are_half_readable_are_not_mixed():
 
 
 def test_head_weights_go_with_an_outcome_that_is_held_and_with_no_other():
-    w, y = story(11, n=700)
+    w, y = story(11, n=500)
     held = select(w.z, w.c, given=w.given, outcome=y)
     assert held.head_weights
     assert "association removed and reversed" in held.reasons[1]
