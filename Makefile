@@ -47,7 +47,7 @@ bench: setup
 	$(RUN) benchmarks.erasure
 
 lock: setup
-	$(UV) pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url -q -o requirements.lock
+	$(UV) pip compile pyproject.toml --group dev --all-extras --universal --generate-hashes --no-emit-index-url -q -o requirements.lock
 
 clean:
 	rm -rf .venv .tools site
