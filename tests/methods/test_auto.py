@@ -140,6 +140,23 @@ def test_the_simpler_candidate_wins_within_chance_and_loses_to_what_is_truly_bet
     assert select(w.z, w.c, given=w.given, outcome=y).name == "dear"
 
 
+def test_the_shortcut_earns_nothing_in_the_selection(monkeypatch):
+    # Disease barely visible, the level of the confounder plainly, and strongly tied to disease: as
+    # the films come, keeping the trace scores best; with the association removed it does not.
+    rng = np.random.default_rng(13)
+    y = rng.integers(2, size=1200)
+    level = np.where(rng.random(1200) < 0.85, y, 1 - y)
+    z = rng.normal(size=(1200, 6))
+    z[:, 0] += 0.5 * y
+    z[:, 1] += 3 * level
+    pair = {"keeps": Reweight(), "erases": LEACE(strata="pooled")}
+    monkeypatch.setattr(auto, "_candidates", lambda *_: pair)
+    chosen = select(z, np.eye(2)[level], given=Given(y), outcome=y.astype(float))
+    assert chosen.name == "erases"
+    assert abs(chosen.scores["keeps"] - chosen.scores["erases"]) < 0.15  # but for the leak, alike
+    assert chosen.scores["erases"] == pytest.approx(0.64, abs=0.06)  # Φ(0.5 / √2): disease alone
+
+
 def test_levels_that_are_half_readable_are_not_mixed():
     w, y = story(12, n=700, trace=0.5)
     chosen = select(w.z, w.c, given=w.given, outcome=y)
