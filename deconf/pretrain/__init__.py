@@ -1,0 +1,1 @@
+"""Encoders trained from a recipe."""

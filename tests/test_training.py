@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deconf.errors import SettingsError
+from deconf.training import Schedule, train
+
+RNG = np.random.default_rng(0)
+X = torch.tensor(RNG.normal(size=(96, 5)), dtype=torch.float32)
+TRUTH = torch.tensor([1.0, -2.0, 0.0, 0.5, 3.0])
+SCHEDULE = Schedule(epochs=6, batch=16, learning_rate=0.05, weight_decay=0.0, clip=100.0)
+
+
+def problem(dropout=0.0):
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(5, 1), nn.Dropout(dropout))
+
+    def loss(rows, draws):
+        noise = torch.tensor(draws.normal(size=len(rows)) * 0.01, dtype=torch.float32)
+        return (module(X[rows])[:, 0] - X[rows] @ TRUTH - noise).square().mean()
+
+    return module, loss
+
+
+def weights(module):
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def test_a_linear_problem_is_solved_and_its_loss_falls():
+    module, loss = problem()
+    history = train(module, loss, 96, Schedule(60, 16, 0.05, weight_decay=0.0, clip=100.0))
+    assert history[-1] < 0.01 * history[0]
+    assert torch.allclose(module[0].weight[0], TRUTH, atol=0.05)
+    assert not module.training
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
+    found = []
+    for seed in (0, 0, 1):
+        module, loss = problem(dropout=0.3)
+        train(module, loss, 96, Schedule(3, 16, 0.05, seed=seed))
+        found.append(weights(module))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(epoch, epochs, value):
+        if epoch == 3:
+            raise Stop
+
+    whole, loss = problem(dropout=0.3)
+    history = train(whole, loss, 96, SCHEDULE)
+    cut, loss = problem(dropout=0.3)
+    with pytest.raises(Stop):
+        train(cut, loss, 96, SCHEDULE, checkpoint=tmp_path / "c.safetensors", progress=stop)
+    fresh, loss = problem(dropout=0.3)
+    with torch.no_grad():
+        fresh[0].weight.zero_()
+    resumed = train(fresh, loss, 96, SCHEDULE, checkpoint=tmp_path / "c.safetensors")
+    assert torch.equal(weights(fresh), weights(whole))
+    assert resumed == history
+    assert [f.name for f in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+def test_decay_shrinks_weights_and_spares_biases():
+    module = nn.Linear(3, 2)
+    before = [p.detach().clone() for p in module.parameters()]
+
+    def loss(rows, draws):
+        return 0.0 * weights_sum(module)
+
+    train(module, loss, 8, Schedule(1, 8, 0.1, weight_decay=0.5, warmup=0.0))
+    assert torch.allclose(module.weight, before[0] * 0.95)
+    assert torch.equal(module.bias, before[1])
+
+
+def weights_sum(module):
+    return sum(p.sum() for p in module.parameters())
+
+
+def test_a_loss_that_is_not_finite_a_short_table_and_foreign_checkpoints_are_told(tmp_path):
+    module, loss = problem()
+    with pytest.raises(SettingsError, match=r"loss is nan in step 0 of epoch 1.*learning_rate"):
+        train(module, lambda rows, draws: loss(rows, draws) * float("nan"), 96, SCHEDULE)
+    with pytest.raises(SettingsError, match="9 rows do not fill a batch of 16"):
+        train(module, loss, 9, SCHEDULE)
+    train(module, loss, 96, Schedule(1, 16), checkpoint=tmp_path / "c.safetensors")
+    with pytest.raises(SettingsError, match="another module"):
+        train(nn.Linear(5, 1), loss, 96, SCHEDULE, checkpoint=tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch": 0}, {"learning_rate": -1.0}])
+def test_settings_that_cannot_be_are_named(wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(SettingsError, match=rf"{name} is {value}"):
+        Schedule(**wrong)
+    with pytest.raises(SettingsError, match=r"warmup is 1\.5"):
+        Schedule(warmup=1.5)
+
+
+def test_training_leaves_the_random_state_of_the_caller_alone():
+    module, loss = problem(dropout=0.3)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(module, loss, 96, Schedule(1, 16))
+    assert torch.equal(torch.rand(3), expected)
