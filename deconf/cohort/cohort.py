@@ -6,7 +6,7 @@ Everything is checked here once, at the door; whoever receives a `Cohort` may tr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from jaxtyping import Shaped
 
 from deconf.cohort.description import described
 from deconf.cohort.fingerprint import digest, patient_digests
+from deconf.cohort.paths import image_paths, rows_with_image, starting_folder
 from deconf.cohort.roles import checked_roles
 from deconf.cohort.selection import row_numbers, rows_with
 from deconf.cohort.splits import Rows, patient_folds, patient_split, without_patients
@@ -45,7 +46,7 @@ class Cohort:
     embeddings : (n, d) array of float32, read-only, or None
         ``(n, ...)`` when the cohort holds a stack of images.
     dropped : int
-        Rows left out on reading because they had no embedding.
+        Rows left out on reading because they had no embedding, or no image file.
     """
 
     _table: pd.DataFrame
@@ -53,6 +54,8 @@ class Cohort:
     _embeddings: np.ndarray | None
     _number: np.ndarray  # of each row in the table as read; survives subsets
     dropped: int = 0
+    _folder: Path | None = None  # where relative image paths start; None is the working directory
+    _left_out: str = ""  # which rows were dropped for want of an image, for `describe`
 
     @classmethod
     def read(
@@ -65,15 +68,17 @@ class Cohort:
         site: str | None = None,
         outcome: str | Sequence[str] | None = None,
         on_missing: str = "raise",
+        folder: str | Path | None = None,
     ) -> Cohort:
-        """Read a table, say what its columns are, and find the embedding of every row.
+        """Read a table, say what its columns are, and find the embedding or image of every row.
 
         Parameters
         ----------
         table : path, DataFrame, or anything with ``to_pandas()``
             .csv, .csv.gz, .tsv, .tsv.gz or .parquet.
         image, patient, site : column names, optional
-            Without ``patient`` each row is its own patient.
+            ``image`` holds paths; without ``embedding`` every file must be there.  Without
+            ``patient`` each row is its own patient.
         embedding : path, column name or (n, d) array, optional
             .npy in the order of the table; .npz (``emb``, or its only matrix), joined on an array
             named like a column if there is one; .parquet with a column of lists, of fixed-size
@@ -82,12 +87,15 @@ class Cohort:
         outcome : column name or several, optional
             Values may be missing.
         on_missing : "raise" or "drop"
-            What to do with rows that have no embedding.
+            What to do with rows that have no embedding, or without ``embedding`` no image file.
+        folder : path, optional
+            Where relative image paths start: by default the table's own folder, for a DataFrame
+            the working directory.
 
         Raises
         ------
         CohortError
-            The table, a role or the embeddings are not what they were said to be.
+            The table, a role, the embeddings or the images are not what they were said to be.
         ReadError
             A file is missing, damaged or of another kind.
 
@@ -99,30 +107,37 @@ class Cohort:
         """
         if on_missing not in ("raise", "drop"):
             raise SettingsError(f"on_missing is {on_missing!r}: expected 'raise' or 'drop'.")
-        frame, folder = read_table(table)
+        frame, home = read_table(table)
+        start = starting_folder(folder, home)
         in_table = embedding if isinstance(embedding, str) and embedding in frame.columns else None
         roles = checked_roles(
             frame, image=image, embedding=in_table, patient=patient, site=site, outcome=outcome
         )
         number = np.arange(len(frame))
         if embedding is None:
-            return cls(frame.reset_index(drop=True), roles, None, number)
+            note = ""
+            if image is not None:
+                outcomes = outcome if isinstance(outcome, list | tuple) else [outcome]
+                number, note = rows_with_image(frame, image, [site, *outcomes], start, on_missing)
+            dropped = len(frame) - len(number)
+            frame = frame.iloc[number].reset_index(drop=True)
+            return cls(frame, roles, None, number, dropped, start, note)
         if not isinstance(embedding, str | Path):
-            return cls._checked(frame, roles, embedding, number)
+            return cls._checked(frame, roles, embedding, number, 0, start)
         position: np.ndarray | None
         if in_table is not None:
             vectors, position = from_column(frame.pop(in_table))
         else:
-            path = _embedding_file(embedding, folder, frame)
+            path = _embedding_file(embedding, home, frame)
             vectors = read_vectors(path, frame.columns)
             position = positions(vectors, frame, image)
         if position is None:
-            return cls._checked(frame, roles, vectors.values, number)
+            return cls._checked(frame, roles, vectors.values, number, 0, start)
         ids = frame[image or patient] if image or patient else pd.Series(number)
         kept = kept_rows(vectors, position, ids, on_missing)
         dropped = len(frame) - len(kept)
         found = vectors.values[position[kept]]
-        return cls._checked(frame.iloc[kept], roles, found, number[kept], dropped)
+        return cls._checked(frame.iloc[kept], roles, found, number[kept], dropped, start)
 
     @classmethod
     def from_arrays(
@@ -154,9 +169,10 @@ class Cohort:
         >>> Cohort.from_arrays(np.zeros((2, 8)), pd.DataFrame({"site": ["A", "B"]}), site="site")
         Cohort(2 rows, 2 patients, site='site', embeddings 2 x 8)
         """
-        frame, _ = read_table(table)
+        frame, home = read_table(table)
         roles = checked_roles(frame, image=image, patient=patient, site=site, outcome=outcome)
-        return cls._checked(frame, roles, embeddings, np.arange(len(frame)))
+        start = starting_folder(None, home)
+        return cls._checked(frame, roles, embeddings, np.arange(len(frame)), 0, start)
 
     @classmethod
     def _checked(
@@ -166,10 +182,11 @@ class Cohort:
         embeddings: Any,
         number: np.ndarray,
         dropped: int = 0,
+        folder: Path | None = None,
     ) -> Cohort:
         frame = frame.reset_index(drop=True)
         vectors = checked(embeddings, frame, roles["image"], roles["patient"])
-        return cls(frame, roles, vectors, number, dropped)
+        return cls(frame, roles, vectors, number, dropped, folder)
 
     def with_embeddings(self, embeddings: Any) -> Cohort:
         """Return the same cohort with other embeddings, one for each row.
@@ -178,7 +195,8 @@ class Cohort:
         ------
         CohortError
         """
-        return self._checked(self._table, self._roles, embeddings, self._number, self.dropped)
+        made = self._checked(self._table, self._roles, embeddings, self._number)
+        return replace(made, dropped=self.dropped, _folder=self._folder, _left_out=self._left_out)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -223,6 +241,23 @@ class Cohort:
         outcome = self._roles["outcome"]
         return () if outcome is None else (outcome,) if isinstance(outcome, str) else outcome
 
+    @property
+    def image_paths(self) -> list[Path]:
+        """The path of each row's image file, absolute.
+
+        Raises
+        ------
+        CohortError
+            No column has the role, or a row names no file.
+        """
+        image = self._roles["image"]
+        if image is None:
+            raise CohortError(
+                "this cohort does not say where its images are: name the column of paths, "
+                f"Cohort.read(..., image=...). Columns: {listing(self._table.columns, 24)}."
+            )
+        return image_paths(self._table, image, self._folder or Path.cwd())
+
     def subset(self, rows: Any) -> Cohort:
         """Return some of the rows.
 
@@ -242,9 +277,12 @@ class Cohort:
         2
         """
         index = row_numbers(rows, len(self))
-        embeddings = None if self._embeddings is None else self._embeddings[index]
-        table = self._table.iloc[index].reset_index(drop=True)
-        return Cohort(table, self._roles, embeddings, self._number[index], self.dropped)
+        return replace(
+            self,
+            _table=self._table.iloc[index].reset_index(drop=True),
+            _embeddings=None if self._embeddings is None else self._embeddings[index],
+            _number=self._number[index],
+        )
 
     def split(self, test_size: float = 0.2, seed: int = 0) -> tuple[Cohort, Cohort]:
         """Set a share of the patients aside; return ``(train, test)``.
@@ -315,7 +353,11 @@ class Cohort:
         the numbers of ``rows``, ``patients`` and ``dropped``.
         """
         patients = len(pd.unique(self.patients))
-        return described(self._table, self._roles, self._embeddings, patients, self.dropped)
+        told = described(self._table, self._roles, self._embeddings, patients, self.dropped)
+        if self._left_out:  # of the images: the embeddings came later and lack none
+            told.loc[self._roles["image"], "note"] = self._left_out
+            told.loc[told.index == "(embeddings)", ["missing", "note"]] = 0, ""
+        return told
 
     @cached_property
     def digest(self) -> str:

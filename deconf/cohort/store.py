@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import warnings
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deconf.cohort.shards import MANIFEST, is_store, read_store
 from deconf.cohort.vectors import Vectors
 from deconf.errors import CohortError, ReadError, listing
 
@@ -70,7 +72,7 @@ def read_vectors(path: Path, columns: pd.Index) -> Vectors:
 
     Parameters
     ----------
-    path : existing .npy, .npz or .parquet file
+    path : existing .npy, .npz or .parquet file, or folder with a store
     columns : Index
         The columns of the table, on which rows may be joined.
 
@@ -80,6 +82,9 @@ def read_vectors(path: Path, columns: pd.Index) -> Vectors:
         The file is of another kind or damaged, holds pickled objects, or it is not clear which
         of its arrays are the embeddings.
     """
+    if is_store(path):
+        with _said_of(path):
+            return read_store(path)
     read = _by_suffix(
         path, {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}, "embedding"
     )
@@ -88,22 +93,26 @@ def read_vectors(path: Path, columns: pd.Index) -> Vectors:
 
 
 def existing(source: str | Path, folder: Path | None = None) -> Path:
-    """Return the path, tried as it is and beside the table; raise `ReadError` if not there."""
+    """Return a file or store, tried as it is and beside the table; `ReadError` if neither."""
     path = Path(source).expanduser()
     for tried in [path, *([folder / path] if folder is not None else [])]:
-        if tried.is_file():
+        if tried.is_file() or is_store(tried):
             return tried
     homes = {path.parent, folder / path.parent if folder is not None else path.parent}
     names = [p.name for home in homes if home.is_dir() for p in home.iterdir() if p.is_file()]
     near = difflib.get_close_matches(path.name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    what = "is a folder" if path.is_dir() else "does not exist"
-    raise ReadError(f"the file {str(source)!r} {what}.{hint}")
+    if path.is_dir():
+        raise ReadError(
+            f"the file {str(source)!r} is a folder, and no store of embeddings: it has no "
+            f"{MANIFEST}.{hint}"
+        )
+    raise ReadError(f"the file {str(source)!r} does not exist.{hint}")
 
 
 def looks_like_path(text: str) -> bool:
     """Return whether a name is meant as a file of embeddings."""
-    return text.lower().endswith((".npy", ".npz", ".parquet")) or Path(text).exists()
+    return text.lower().endswith((".npy", ".npz", ".parquet", "/", os.sep)) or Path(text).exists()
 
 
 def _by_suffix(path: Path, readers: dict[str, Callable[..., Any]], kind: str) -> Callable[..., Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,15 @@ class Vectors:
         How messages should call them: ``"the file 'z.npz'"``.
     keys : DataFrame of m rows
         Columns that name the rows; none when there is nothing to join on.
+    are_images : bool
+        Whether ``keys`` has one column, ``image``, that names images as any table's image column
+        does, whatever it is called there.
     """
 
     values: np.ndarray
     source: str
     keys: pd.DataFrame = field(default_factory=pd.DataFrame)
+    are_images: bool = False
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -132,11 +136,18 @@ def positions(
         A key met twice, no key in common, or a shared column that shows the rows to be in
         another order.
     """
+    if vectors.are_images:
+        if image is None:
+            raise CohortError(
+                f"{vectors.source} names its rows by image: say which column does so here, "
+                f"image=... Columns: {listing(table.columns, 24)}."
+            )
+        vectors = replace(vectors, keys=vectors.keys.set_axis([image], axis=1))
     key = _key(vectors, table, image)
     if key is None:
         _require_same_order(vectors, table)
         return None
-    position = pd.Index(_as_text(vectors.keys[key])).get_indexer(pd.Index(_as_text(table[key])))
+    position = pd.Index(as_text(vectors.keys[key])).get_indexer(pd.Index(as_text(table[key])))
     position[table[key].isna().to_numpy()] = -1
     if (position < 0).all() and len(vectors.values):
         here, there = quoted(table[key].iloc[0]), quoted(vectors.keys[key].iloc[0])
@@ -175,14 +186,14 @@ def _key(vectors: Vectors, table: pd.DataFrame, image: str | None) -> str | None
     """Return the column to join on, or None."""
     shared = [c for c in vectors.keys.columns if c in table.columns]
     if image in shared:
-        texts = pd.Series(_as_text(vectors.keys[image]))
+        texts = pd.Series(as_text(vectors.keys[image]))
         if texts.duplicated().any():
             twice = texts[texts.duplicated()].iloc[0]
             raise CohortError(
                 f"{vectors.source} holds two embeddings for {image} {twice!r}: keep one."
             )
         return image
-    unique = [c for c in shared if not pd.Series(_as_text(vectors.keys[c])).duplicated().any()]
+    unique = [c for c in shared if not pd.Series(as_text(vectors.keys[c])).duplicated().any()]
     return unique[0] if unique else None
 
 
@@ -191,7 +202,7 @@ def _require_same_order(vectors: Vectors, table: pd.DataFrame) -> None:
     if len(vectors.values) != len(table):
         return  # `checked` says so with the numbers
     for column in vectors.keys.columns.intersection(table.columns):
-        here, there = _as_text(table[column]), _as_text(vectors.keys[column])
+        here, there = as_text(table[column]), as_text(vectors.keys[column])
         if (here != there).any():
             row = int((here != there).argmax())
             raise CohortError(
@@ -202,7 +213,7 @@ def _require_same_order(vectors: Vectors, table: pd.DataFrame) -> None:
             )
 
 
-def _as_text(column: pd.Series) -> np.ndarray:
+def as_text(column: pd.Series) -> np.ndarray:
     """Return keys as text, so that 7, 7.0 and '7' from different files are one key."""
 
     def text(value: object) -> str:
