@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder
+from deconf.encoders.inputs import as_embeddings
 from deconf.errors import CohortError, LeakageError, OverlapWarning, SettingsError, listing
 from deconf.maths.design import Encoding
 from deconf.maths.maps import AffineMap, EmbeddingMap
@@ -95,25 +96,44 @@ class DeconfoundedEncoder(nn.Module):
         z = self.encoder(images)
         return self.map(z, confounders) if self.needs_confounders else self.map(z)
 
-    def embed(self, what: Cohort | Any) -> Float[np.ndarray, "n d"]:
+    def embed(
+        self,
+        what: Cohort | Any,
+        *,
+        on_error: str = "raise",
+        workers: int | None = None,
+        cache: str | Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float[np.ndarray, "n d"]:
         """Return clean embeddings (n, d) float32 of a cohort, of images or of raw embeddings.
 
         Arrays (n, d) of an encoder that reads images are taken for its embeddings.
+
+        Parameters
+        ----------
+        what, on_error, workers, cache, progress
+            As `Encoder.embed`.
 
         Raises
         ------
         CohortError
             The width differs from that of the fit, or the map reads confounders and ``what`` is
-            no cohort.
+            no cohort; or as `Encoder.embed`.
+        ReadError
+            A file is missing or damaged.
 
         Warns
         -----
         OverlapWarning
             The map reads confounders, and some rows have a level it was never shown.
         """
-        x = self.encoder.inputs(what)
-        is_embedded = x.ndim == 2 and self.encoder.reads not in (None, 2)
-        z = x.float() if is_embedded else torch.tensor(self.encoder.embed(what))
+        z = as_embeddings(self.encoder, what)
+        if z is None:
+            z = torch.tensor(
+                self.encoder.embed(
+                    what, on_error=on_error, workers=workers, cache=cache, progress=progress
+                )
+            )
         z = z.to(next(self.map.buffers()).device)
         width = self.width
         if z.shape[1] != width:
@@ -175,6 +195,40 @@ class DeconfoundedEncoder(nn.Module):
                 both.bias.copy_(layer.weight.double() @ folded.bias.double() + layer.bias)
             folded = both.requires_grad_(False)
         return folded if self.encoder.is_stored else nn.Sequential(self.encoder, folded)
+
+    def export(
+        self,
+        kind: str = "onnx",
+        *,
+        path: str | Path | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Path:
+        """Write encoder and map as one ONNX graph for any number of images; return its path.
+
+        The graph takes tensors as `forward` does: preprocessing stays outside, and its settings
+        stand in the file's metadata (``deconf.preprocess``).
+
+        Parameters
+        ----------
+        kind : "onnx"
+        path : path, optional
+            Default ``deconf.onnx`` in the working directory.
+        shape : tuple of int, optional
+            Of one input, (c, h, w), for a module without `Preprocess`.
+
+        Raises
+        ------
+        SettingsError
+            The map reads confounders, the shape of an input is not known, or the module cannot be
+            exported.
+        DeconfError
+            The packages for ONNX are not installed.
+        """
+        from deconf.encoders.export import to_onnx
+
+        if kind != "onnx":
+            raise SettingsError(f"export writes 'onnx', not {kind!r}. The file is path=.")
+        return to_onnx(self, Path("deconf.onnx" if path is None else path), shape=shape)
 
     def require_unseen(self, cohort: Cohort) -> None:
         """Raise `LeakageError` where the map was fitted on a patient of this cohort."""

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from deconf.causal.invariance import Invariance
-from deconf.encoders.base import Encoder
+from deconf.encoders.base import Encoder, load_encoder
 from deconf.encoders.deconfounded import DeconfoundedEncoder
+from deconf.encoders.preprocess import Preprocess
 from deconf.errors import ReadError, SettingsError
 from deconf.maths.design import Column, Encoding
 from deconf.maths.maps import from_spec
@@ -49,6 +50,8 @@ def write(cleaner: DeconfoundedEncoder, folder: Path) -> Path:
         "map": cleaner.map.spec(),
         "method": cleaner.method,
         "encoder": cleaner.encoder.digest,
+        "recipe": cleaner.encoder.recipe,
+        "line": cleaner.encoder.line,
         "reads": cleaner.encoder.reads,
         "encoding": None if cleaner.encoding is None else dataclasses.asdict(cleaner.encoding),
         "plan": str(cleaner.plan),
@@ -66,29 +69,26 @@ def write(cleaner: DeconfoundedEncoder, folder: Path) -> Path:
     return folder
 
 
-def load(folder: str | Path, encoder: Encoder | nn.Module | None = None) -> DeconfoundedEncoder:
+def load(
+    folder: str | Path, encoder: Encoder | nn.Module | str | None = None
+) -> DeconfoundedEncoder:
     """Load what `DeconfoundedEncoder.save` wrote.
 
     Parameters
     ----------
     folder : path
-    encoder : Encoder or module, optional
-        The encoder the map was fitted on, unless that was "stored".
+    encoder : Encoder, module or name, optional
+        The encoder the map was fitted on, unless that was "stored" or came with deconf.
 
     Raises
     ------
     ReadError
         A file is missing, altered by as much as a byte, or of a later format.
     SettingsError
-        The encoder is missing or is not the one of the fit.
+        The encoder is missing, or is not the one of the fit, or sees images otherwise.
     """
     record, tensors = _read(Path(folder))
-    own = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
-    if own.digest != record["encoder"]:
-        raise SettingsError(
-            "the map was fitted on another encoder: "
-            + ("pass it, as load(folder, encoder)." if encoder is None else "its weights differ.")
-        )
+    own = _encoder_of(record, encoder)
     own.reads = own.reads or record["reads"]
     weights = tensors.pop("head_weights", None)
     cleaner = DeconfoundedEncoder(
@@ -108,6 +108,34 @@ def load(folder: str | Path, encoder: Encoder | nn.Module | None = None) -> Deco
     )
     cleaner.audited = record["certificate"]
     return cleaner
+
+
+def _encoder_of(record: dict[str, Any], given: Encoder | nn.Module | str | None) -> Encoder:
+    """Return the encoder of the fit, and refuse any other."""
+    recipe = record.get("recipe") or {"name": "stored"}  # maps saved before encoders had one
+    preprocess = recipe.get("preprocess")
+    if given is None and str(recipe["name"]).startswith("zoo:"):
+        own = load_encoder(recipe["name"], preprocess=preprocess)
+    else:
+        own = Encoder(None) if given is None else load_encoder(given)
+    if own.digest != record["encoder"]:
+        line = record.get("line", "")
+        how = "pass it, as load(folder, encoder)"
+        how += f", with encoder = deconf.{line}." if line.startswith('load_encoder("') else "."
+        raise SettingsError(
+            "the map was fitted on another encoder: "
+            + (how if given is None else "its weights differ, or how it is built.")
+        )
+    if isinstance(preprocess, dict) and isinstance(own.preprocess, Preprocess):
+        now = own.preprocess.spec()
+        differ = [k for k in now if now[k] != preprocess.get(k)]
+        if differ:
+            key = differ[0]
+            raise SettingsError(
+                f"the map was fitted on images made with {key} = {preprocess.get(key)!r}, and this "
+                f"encoder has {now[key]!r}: pass preprocess={preprocess!r} to load_encoder."
+            )
+    return own
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
