@@ -46,7 +46,8 @@ def pretrain(
         encoder = timm.create_model(
             recipe.architecture, pretrained=False, in_chans=1, num_classes=0, **recipe.options
         )
-        head = nn.Linear(encoder.num_features, len(recipe.targets))
+        width: int = encoder.num_features  # type: ignore[assignment]  # timm gives every net one
+        head = nn.Linear(width, len(recipe.targets))
     both = nn.ModuleDict({"encoder": encoder, "head": head}).to(memory_format=torch.channels_last)
 
     def loss(rows: ndarray, draws: np.random.Generator) -> Tensor:
