@@ -20,10 +20,12 @@ from deconf.cohort.cohort import Cohort
 from deconf.evidence.folds import Fold, folds_of, half_split
 from deconf.evidence.inspection import inspect
 from deconf.evidence.judged import COLUMNS, judged
+from deconf.evidence.pictures import Pictures, pictures_of, watched
 from deconf.evidence.provenance import provenance
 from deconf.evidence.report import Report
 from deconf.evidence.request import DRAWS, RANDOM, Request, checked
 from deconf.evidence.scoring import Ledger, score_fold
+from deconf.evidence.sweep import shift_sweep
 from deconf.evidence.tasks import Task
 from deconf.maths.intervals import patient_weights
 from deconf.maths.threads import one_thread
@@ -42,6 +44,7 @@ def compare(
     tasks: str | Sequence[str] | None = None,
     seed: int = 0,
     effort: Effort = "quick",
+    pictures: bool = True,
 ) -> Report:
     """Compare representations on patients that none of them has seen.
 
@@ -64,6 +67,9 @@ def compare(
     seed : int
     effort : "quick" or "full"
         Of the attackers, and of the bootstrap (500 or 1,000 draws).
+    pictures : bool
+        Keep what the page shows of held-out films: a map of the embeddings, and, where the cohort
+        names image files, a few of the films themselves.
 
     Returns
     -------
@@ -100,8 +106,9 @@ def compare(
                 fallback_rank=asked.fallback_rank,
                 seed=seed,
             )
+        attacked, shown = watched(asked)
         looked = inspect(
-            {name: asked.contenders[name] for name in asked.inspected},
+            attacked,
             half,
             cohort,
             layers=asked.layers,
@@ -113,6 +120,9 @@ def compare(
             draws=DRAWS[effort],
             seed=seed,
         )
+        seen = Pictures()
+        if pictures:
+            seen = pictures_of(shown, asked, representations, cohort, half, seed=seed)
     weights = patient_weights(cohort.patients, DRAWS[effort], seed)
     weights = np.vstack([np.ones((1, len(cohort)), dtype=weights.dtype), weights])
     return Report(
@@ -127,7 +137,7 @@ def compare(
         reference=asked.reference,
         confounders=asked.confounders,
         tasks=tuple(asked.tasks),
-        reasons=_unique([*asked.notes, *_ranks(ledger), *looked.reasons]),
+        reasons=_unique([*asked.notes, *_ranks(ledger), *looked.reasons, *seen.reasons]),
         warnings=_unique(_cautions(asked, ledger)),
         config=provenance(
             cohort,
@@ -138,6 +148,9 @@ def compare(
             effort=effort,
             seed=seed,
         ),
+        sweep=_sweep(asked, judged_tasks, ledger, weights),
+        points=seen.points,
+        films=seen.films,
     )
 
 
@@ -186,6 +199,23 @@ def _table(
             refusals=ledger.refusals.get(task.name, {}),
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _sweep(
+    asked: Request, tasks: Sequence[Task], ledger: Ledger, weights: np.ndarray
+) -> pd.DataFrame:
+    """Return the shift sweep of every task."""
+    frames = [
+        shift_sweep(
+            task,
+            {name: ledger.note(ledger.scores, task, name) for name in asked.names},
+            weights,
+            reference=asked.reference,
+        )
+        for task in tasks
+    ]
+    held = [frame for frame in frames if len(frame)]
+    return pd.concat(held, ignore_index=True) if held else frames[0]
 
 
 def _cautions(asked: Request, ledger: Ledger) -> list[str]:

@@ -41,7 +41,7 @@ class Sweep:
     weights: np.ndarray
     left_out: tuple[str, ...]
 
-    def power(self, exponent: int) -> np.ndarray:
+    def power(self, exponent: float) -> np.ndarray:
         """Return w to a power, trimmed at 20 medians, mean 1."""
         w = self.weights**exponent
         w = np.minimum(w, TRIM * np.median(w))

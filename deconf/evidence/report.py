@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from deconf.errors import SettingsError, did_you_mean
+from deconf.evidence.atlas import Points, atlas
+from deconf.evidence.sweep import COLUMNS as SWEEP
 from deconf.evidence.verdict import Verdict
+
+if TYPE_CHECKING:
+    from deconf.evidence.films import Film
 
 SUFFIXES = (".html", ".json", ".csv", ".parquet")
 
@@ -42,6 +48,14 @@ class Report:
         What was left out, merged or assumed; what makes a figure mean less.
     config : mapping
         Settings, versions, fingerprint and size of the cohort; no patient.
+    sweep : DataFrame
+        AUROC of each representation while the association of confounder and outcome goes from
+        that of the archive (``power`` 0) over none (1) to its reverse (2), with ``correlation``
+        as it then is, a paired interval and ``difference`` to the raw embedding.
+    points : Points or None
+        Principal components of some held-out films; see `atlas`.
+    films : tuple of Film
+        Some of those films, where the cohort names image files.
     """
 
     table: pd.DataFrame
@@ -58,6 +72,19 @@ class Report:
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
     config: Mapping[str, object]
+    sweep: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SWEEP)))
+    points: Points | None = None
+    films: tuple[Film, ...] = ()
+
+    @cached_property
+    def atlas(self) -> pd.DataFrame:
+        """A map of held-out films in the plane: a picture, not evidence.
+
+        One row per representation and film: ``x``, ``y``, and the level of each confounder and
+        outcome in words; no patient, no file.  The same films for every representation.  Laid out
+        on first use, two seconds for each representation of 600 films.
+        """
+        return atlas(Points({}, pd.DataFrame(), 0) if self.points is None else self.points)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per representation, task, metric and environment.
@@ -88,7 +115,10 @@ class Report:
         return f"Report({', '.join(self.names)}; tasks {', '.join(self.tasks)})"
 
     def to_json(self) -> str:
-        """Return everything as JSON text; a figure that is not there is null."""
+        """Return every figure as JSON text; a figure that is not there is null.
+
+        Pictures (``atlas`` and ``films``) are left out: they show single films.
+        """
         return json.dumps(
             {
                 "config": _plain(self.config),
@@ -119,6 +149,7 @@ class Report:
                 "leakage": _records(self.leakage),
                 "lost": _records(self.lost),
                 "out_of_span": _records(self.out_of_span),
+                "sweep": _records(self.sweep),
                 "plans": self.plan,
                 "reasons": self.reasons,
                 "warnings": self.warnings,
