@@ -15,14 +15,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Real, Shaped
+from jaxtyping import Float, Int, Real, Shaped
+
+from deconf.maths.multiplicity import holm as holm  # lived here; callers may keep the old import
 
 # A resample may hold one class only and then has no AUROC.  Where more than this share of the
 # draws is lost, the rest describe the lucky ones and no interval is given.
 MOST_DRAWS_LOST = 0.2
 
-# Draws are handled in blocks of about this many numbers, so that the copies stay in the cache.
-BLOCK = 1 << 18
+# Draws are handled in blocks of about this many numbers, so that the copies stay small.
+BLOCK = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -82,22 +84,29 @@ def weighted_aurocs(
 ) -> Float[np.ndarray, " draws"]:
     """Return `auroc` under each row of weights; the scores are sorted once.
 
-    ``Σ_s P(s) (N(<s) + N(s)/2) / (P N)`` over the distinct scores s, where P(s) and N(s) are the
-    weights of the positives and the negatives that score exactly s.
+    ``Σ_i w_i (N(<s_i) + N(≤s_i)) / 2 / (P N)`` over the positives i, where N(<s) is the weight of
+    the negatives that score less than s: one running sum, read where each positive stands.
+    Whole weights make whole sums, so ties and rows written twice come out exactly.
     """
     areas = np.full(len(weights), np.nan)
     if len(score) == 0 or np.isnan(score).any():
         return areas
     order = np.argsort(score, kind="stable")
-    ordered, positive = score[order], label[order].astype(bool)
-    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])  # where each tie begins
-    step = max(1, BLOCK // len(score))
+    positive = label[order].astype(bool)
+    at, beside = order[positive], order[~positive]
+    below = np.searchsorted(score[beside], score[at], side="left")
+    up_to = np.searchsorted(score[beside], score[at], side="right")
+    tied = bool((below != up_to).any())
+    step = min(len(weights), max(1, BLOCK // len(score)))
+    running = np.zeros((step, len(beside) + 1))  # float64: whole numbers stay whole
     for start in range(0, len(weights), step):
-        drawn = weights[start : start + step][:, order].astype(float)
-        p = np.add.reduceat(drawn * positive, first, axis=1)
-        n = np.add.reduceat(drawn * ~positive, first, axis=1)
-        pairs = p.sum(axis=1) * n.sum(axis=1)
-        won = (p * (np.cumsum(n, axis=1) - n / 2)).sum(axis=1)
+        drawn = weights[start : start + step]
+        n = running[: len(drawn)]  # `[:, rows]` lays the draws innermost: sums run along them
+        np.cumsum(drawn[:, beside], axis=1, dtype=float, out=n[:, 1:])
+        p = drawn[:, at].astype(float, copy=False)
+        lost = n[:, below] + n[:, up_to] if tied else n[:, below]
+        won = np.einsum("bi,bi->b", p, lost) / (1 + tied)
+        pairs = p.sum(axis=1) * n[:, -1]
         np.divide(won, pairs, out=areas[start : start + step], where=pairs > 0)
     return areas
 
@@ -184,12 +193,21 @@ def multilevel_aurocs(
 
 
 def patient_weights(
-    patients: Shaped[np.ndarray, " n"], draws: int, seed: int
+    patients: Shaped[np.ndarray, " n"],
+    draws: int,
+    seed: int,
+    *,
+    site: Shaped[np.ndarray, " n"] | None = None,
 ) -> Float[np.ndarray, "draws n"]:
     """Draw patients with replacement; return how often each of their rows was drawn.
 
     Rows of one patient share their weight.  Reuse the same weights for two representations and
     the difference of the two statistics, draw by draw, is a paired bootstrap.
+
+    Parameters
+    ----------
+    site : (n,) array, optional
+        Draw sites first, then patients inside each drawn site: see `patient_counts`.
 
     Returns
     -------
@@ -202,12 +220,56 @@ def patient_weights(
     >>> bool((weights[:, 0] == weights[:, 1]).all())
     True
     """
+    codes, counts = patient_counts(patients, draws, seed, site=site)
+    return np.take(counts.astype(np.float32), codes, axis=1)
+
+
+def patient_counts(
+    patients: Shaped[np.ndarray, " n"],
+    draws: int,
+    seed: int,
+    *,
+    site: Shaped[np.ndarray, " n"] | None = None,
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, "draws units"]]:
+    """Return the patient of each row as a code, and how often each draw holds each patient.
+
+    With ``site`` the bootstrap has two stages (Davison & Hinkley, "Bootstrap Methods and their
+    Application", 1997, section 3.8): sites are drawn with replacement, and each time a site is
+    drawn, as many of its patients as it has, again with replacement.  A patient seen at two sites
+    counts as one at each.  Such an interval speaks of *new* sites; with fewer than about ten it
+    is too short, because so few cannot show how much sites differ.
+    """
+    rng = np.random.default_rng(seed)
     codes = factorised(patients)
+    if site is not None:
+        place = factorised(site)
+        pairs = np.column_stack([place, codes])
+        units, codes = np.unique(pairs, axis=0, return_inverse=True)
+        return codes, _two_stage(units[:, 0], draws, rng)
     count = int(codes.max(initial=-1)) + 1
-    drawn = np.random.default_rng(seed).integers(count, size=(draws, count))
-    drawn += count * np.arange(draws)[:, np.newaxis]  # one bincount for all draws
-    times = np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count)
-    return times.astype(np.float32)[:, codes]
+    counts = np.empty((draws, count), dtype=np.int32)
+    step = max(1, BLOCK // 2 // max(count, 1))
+    for start in range(0, draws, step):  # blocks change no number: the stream is the same
+        size = min(step, draws - start)
+        drawn = rng.integers(count, size=(size, count))
+        drawn += count * np.arange(size)[:, np.newaxis]  # one bincount for the block
+        times = np.bincount(drawn.ravel(), minlength=size * count)
+        counts[start : start + size] = times.reshape(size, count)
+    return codes, counts
+
+
+def _two_stage(
+    site: Int[np.ndarray, " units"], draws: int, rng: np.random.Generator
+) -> Int[np.ndarray, "draws units"]:
+    sites = int(site.max(initial=-1)) + 1
+    drawn = rng.integers(sites, size=(draws, sites)) + sites * np.arange(draws)[:, np.newaxis]
+    times = np.bincount(drawn.ravel(), minlength=draws * sites).reshape(draws, sites)
+    counts = np.zeros((draws, len(site)), dtype=np.int32)
+    for s in range(sites):
+        here = np.flatnonzero(site == s)
+        even = np.full(len(here), 1 / len(here))
+        counts[:, here] = rng.multinomial(times[:, s] * len(here), even)
+    return counts
 
 
 def interval(draws: Real[np.ndarray, " draws"], estimate: float, level: float = 0.95) -> Interval:
@@ -253,23 +315,6 @@ def bootstrap(
     """
     estimate = float(statistic(np.ones((1, len(patients))))[0])
     return interval(statistic(patient_weights(patients, draws, seed)), estimate, level)
-
-
-def holm(p: Real[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-    """Return Holm's adjusted p-values (Holm 1979); ``nan`` (a test not run) stays ``nan``.
-
-    Examples
-    --------
-    >>> holm(np.array([0.01, 0.04, 0.03]))
-    array([0.03, 0.06, 0.06])
-    """
-    p = np.asarray(p, dtype=float)
-    adjusted = np.full(len(p), np.nan)
-    order = np.argsort(p, kind="stable")[: int((~np.isnan(p)).sum())]  # nan sorts last
-    # The i-th smallest of m is multiplied by m - i, and no later one may come out smaller.
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
-    return adjusted
 
 
 def kish(weights: Real[np.ndarray, " n"]) -> float:

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.stats import norm
@@ -15,11 +15,11 @@ from deconf.maths.intervals import (
     Interval,
     auroc,
     bootstrap,
-    holm,
     interval,
     kish,
     multilevel_auroc,
     multilevel_aurocs,
+    patient_counts,
     patient_weights,
     stratified_auroc,
     stratified_aurocs,
@@ -212,6 +212,53 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     assert (same[0] != patient_weights(patients, 5, seed=2)).any()
 
 
+def test_counts_are_those_of_one_call_of_the_generator_however_they_are_blocked():
+    patients = np.repeat(np.arange(3000), 2)  # 300 draws are several blocks
+    codes, counts = patient_counts(patients, 300, seed=5)
+    drawn = np.random.default_rng(5).integers(3000, size=(300, 3000))
+    for row, once in zip(counts[::37], drawn[::37], strict=True):
+        assert (row == np.bincount(once, minlength=3000)).all()
+    assert (patient_weights(patients, 300, seed=5) == counts[:, codes]).all()
+
+
+# --- bootstrap of sites, then patients -----------------------------------------------------
+
+
+@given(st.integers(1, 60), st.integers(0, 1000))
+def test_a_drawn_site_brings_as_many_patients_as_it_has_and_the_others_none(n, seed):
+    rng = np.random.default_rng(seed)
+    patients, site = rng.integers(12, size=n), rng.choice(list("ABCD"), size=n)
+    codes, counts = patient_counts(patients, 8, seed, site=site)
+    home = dict(zip(codes, site, strict=True))
+    at = np.array([home[unit] for unit in range(counts.shape[1])])
+    sites, sizes = np.unique(at, return_counts=True)
+    per_site = np.stack([counts[:, at == s].sum(axis=1) for s in sites], axis=1)
+    assert (per_site % sizes == 0).all()
+    assert (per_site // sizes).sum(axis=1).tolist() == [len(sites)] * 8
+    named = [tuple(pair) for pair in zip(patients, site, strict=True)]
+    assert len(set(named)) == counts.shape[1]
+
+
+def test_one_site_is_the_ordinary_bootstrap_of_patients_in_mean_and_variance():
+    _, counts = patient_counts(np.arange(20), 20_000, seed=0, site=np.zeros(20))
+    assert_allclose(counts.mean(axis=0), 1, atol=0.04)
+    assert_allclose(counts.var(axis=0), 1 - 1 / 20, atol=0.06)
+
+
+def test_an_interval_over_sites_is_wider_where_sites_differ():
+    rng = np.random.default_rng(0)
+    site = np.repeat(np.arange(12), 60)
+    ill = rng.random(720) < 0.5
+    score = rng.normal(size=720) + ill * np.linspace(-1, 3, 12)[site]
+
+    def width(w):
+        low, high = np.quantile(weighted_aurocs(score, ill, w), [0.025, 0.975])
+        return high - low
+
+    one, two = (patient_weights(np.arange(720), 400, 0, site=s) for s in (None, site))
+    assert width(two) > 2 * width(one)
+
+
 def clustered(rng, patients=40, films=6):
     """Films of a patient share most of their score; the true AUROC is Φ(1/√2)."""
     who = np.repeat(np.arange(patients), films)
@@ -268,31 +315,7 @@ def test_no_interval_is_given_once_more_than_a_fifth_of_the_draws_is_lost():
     assert limits(100).estimate == 0.5
 
 
-# --- p-values and weights ------------------------------------------------------------------
-
-
-def test_holm_agrees_with_the_table_worked_by_hand():
-    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1 = 0.02, 0.03, 0.06, 0.04 -> 0.06 stays.
-    assert_allclose(holm(np.array([0.04, 0.005, 0.03, 0.01])), [0.06, 0.02, 0.06, 0.03])
-    assert_allclose(holm(np.array([0.6, 0.5])), [1.0, 1.0])
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-@settings(max_examples=50)
-def test_holm_rejects_what_the_step_down_procedure_rejects(p):
-    p = np.array(p)
-    adjusted = holm(p)
-    for alpha in (0.01, 0.05, 0.3):
-        rejected = np.zeros(len(p), dtype=bool)
-        for step, i in enumerate(np.argsort(p, kind="stable")):
-            if p[i] * (len(p) - step) > alpha:
-                break
-            rejected[i] = True
-        assert ((adjusted <= alpha) == rejected).all()
-
-
-def test_a_test_that_was_not_run_costs_the_others_nothing():
-    assert_allclose(holm(np.array([0.01, np.nan, 0.04])), [0.02, np.nan, 0.04])
+# --- weights ---------------------------------------------------------------------------------
 
 
 def test_kish_counts_equal_weights_fully_and_one_giant_once():
