@@ -1,4 +1,4 @@
-"""The command line: ``deconf demo | plan | fit | compare | audit | run | methods | doctor``.
+"""The command line: ``deconf demo | embed | plan | fit | compare | audit | run | ...``.
 
 Nothing heavy is imported before a command runs, so that ``deconf --help`` answers at once.
 """
@@ -13,6 +13,7 @@ import typer
 from deconf.cli.cards import methods
 from deconf.cli.demonstration import demo
 from deconf.cli.experiments import run
+from deconf.cli.imaging import embed, pretrain, zoo
 from deconf.cli.installation import doctor
 from deconf.cli.terminal import Commands
 from deconf.cli.verbs import audit, compare, fit, plan
@@ -34,11 +35,14 @@ app = typer.Typer(
 LOOK, WORK, ABOUT = "See it work", "Your own data", "This installation"
 app.command(rich_help_panel=LOOK)(demo)
 app.command(rich_help_panel=LOOK)(run)
+app.command(rich_help_panel=WORK)(embed)
 app.command(rich_help_panel=WORK)(plan)
 app.command(rich_help_panel=WORK)(fit)
 app.command(rich_help_panel=WORK)(compare)
 app.command(rich_help_panel=WORK)(audit)
+app.command(rich_help_panel=WORK)(pretrain)
 app.command(rich_help_panel=ABOUT)(methods)
+app.command(rich_help_panel=ABOUT)(zoo)
 app.command(rich_help_panel=ABOUT)(doctor)
 
 

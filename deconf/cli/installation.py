@@ -13,18 +13,14 @@ from pathlib import Path
 
 import typer
 
-# Package, module it brings, what it is for.
+# Package, module it brings, what it is for, the extra that installs it.
 OPTIONAL = (
-    ("timm", "timm", "pretrained encoders"),
-    ("torchvision", "torchvision", "image transforms"),
-    ("transformers", "transformers", "pretrained encoders"),
-    ("open_clip_torch", "open_clip", "CLIP encoders"),
-    ("pydicom", "pydicom", "DICOM files"),
-    ("openslide-python", "openslide", "whole slides"),
-    ("dowhy", "dowhy", "effects and refuters"),
-    ("pyro-ppl", "pyro", "counterfactuals"),
-    ("ray", "ray", "archives"),
-    ("onnx", "onnx", "export"),
+    ("pylibjpeg", "pylibjpeg", "compressed DICOM", "dicom"),
+    ("pylibjpeg-openjpeg", "openjpeg", "JPEG 2000 in DICOM", "dicom"),
+    ("pyjpegls", "jpeg_ls", "JPEG-LS in DICOM", "dicom"),
+    ("python-gdcm", "gdcm", "other compressed DICOM", "dicom"),
+    ("onnx", "onnx", "export", "onnx"),
+    ("onnxscript", "onnxscript", "export", "onnx"),
 )
 
 
@@ -41,10 +37,15 @@ def doctor() -> None:
         missing += [] if version else [name]
         say(f"  {name:<18}{version or 'MISSING'}")
     say()
-    say("Optional, used by no command of this version")
-    for name, module, purpose in OPTIONAL:
+    say("Optional")
+    for name, module, purpose, extra in OPTIONAL:
         found = _version(name) if importlib.util.find_spec(module) else None
-        say(f"  {name:<18}{found or '-':<12}{purpose}")
+        how = "" if found else f"; pip install 'deconf[{extra}]'"
+        say(f"  {name:<19}{found or '-':<9}{purpose}{how}")
+    say()
+    say("Encoders")
+    for line in _encoders():
+        say(f"  {line}")
     say()
     say("Machine")
     for title, value in _machine():
@@ -70,6 +71,21 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _encoders() -> Iterator[str]:
+    """Say of each shipped encoder whether its weights are what its card says."""
+    from deconf.encoders.zoo import zoo_names
+    from deconf.errors import DeconfError
+
+    for name in zoo_names():
+        try:
+            from deconf.encoders.base import load_encoder
+
+            yield f"zoo:{name:<14}{load_encoder(f'zoo:{name}')!r}"
+        except DeconfError as error:
+            yield f"zoo:{name:<14}UNUSABLE: {error}"
+    yield "timm:<name>       any timm architecture, with --weights FILE.safetensors"
 
 
 def _machine() -> Iterator[tuple[str, str]]:

@@ -50,12 +50,31 @@ Embedding = Annotated[
     _option(
         "--embedding",
         "-e",
-        metavar="FILE",
-        text="Embeddings of the rows: .npy, .npz or .parquet, or a column of TABLE.",
+        metavar="FILE|FOLDER",
+        text="Embeddings of the rows: a folder made by 'deconf embed', .npy, .npz or .parquet, or "
+        "a column of TABLE.",
         panel=COLUMNS,
     ),
 ]
 MaybeEmbedding = Annotated[str | None, Embedding.__metadata__[0]]
+Image = Annotated[
+    str | None,
+    _option(
+        "--image",
+        metavar="COLUMN",
+        text="Names of the films: embeddings are joined by them, and the report shows some.",
+        panel=COLUMNS,
+    ),
+]
+ImageFolder = Annotated[
+    Path | None,
+    _option(
+        "--image-folder",
+        metavar="FOLDER",
+        text="Where the paths of the films start; default the folder of TABLE.",
+        panel=COLUMNS,
+    ),
+]
 Patient = Annotated[
     str | None,
     _option(
@@ -147,6 +166,8 @@ def read_cohort(
     table: Path,
     *,
     embedding: str | None,
+    image: str | None,
+    folder: Path | None,
     patient: str | None,
     site: str | None,
     outcome: Sequence[str] | None,
@@ -159,6 +180,8 @@ def read_cohort(
     cohort = Cohort.read(
         table,
         embedding=embedding,
+        image=image,
+        folder=folder,
         patient=patient,
         site=site,
         outcome=list(outcome) if outcome else None,

@@ -15,12 +15,27 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Images(_Frozen):
+    """Where the films lie, and what embeds them; see `deconf.load_encoder`."""
+
+    folder: str
+    column: str
+    encoder: str
+    weights: str | None = None
+    pad_type: str | None = None
+    preprocess: dict[str, Any] | None = None
+
+
 class Data(_Frozen):
-    """Which table, which embeddings, which rows.  Paths are relative to ``DECONF_DATA``."""
+    """Which table, which films or embeddings, which rows.  Paths are relative to ``DECONF_DATA``.
+
+    With both, the films are embedded and the result is compared with what was stored.
+    """
 
     table: str
-    embedding: str
     patient: str
+    embedding: str | None = None
+    images: Images | None = None
     outcome: str
     site: str | None = None
     only: dict[str, list[str]] = {}
@@ -54,15 +69,28 @@ class Sites(_Frozen):
     folds: int = 5
 
 
+class Phantom(_Frozen):
+    """Simulated radiographs: one world for each seed, embedded by an encoder by name."""
+
+    encoder: str
+    seeds: list[int]
+    films: int = 4000
+    new_films: int = 2000
+    size: int = 128
+    sites: int = 1
+    method: str = "auto"
+
+
 class Config(_Frozen):
     """One experiment."""
 
     title: str
-    kind: Literal["shortcut", "sites"]
+    kind: Literal["shortcut", "sites", "phantom"]
     encoder: str
-    data: Data
+    data: Data | None = None
     shortcut: Shortcut | None = None
     sites: Sites | None = None
+    phantom: Phantom | None = None
     seed: int = 0
 
 
@@ -86,6 +114,12 @@ def read_config(path: Path) -> Config:
         raise SettingsError(f"{path.name}: {_first(error)}") from error
     if getattr(config, config.kind) is None:
         raise SettingsError(f"{path.name}: kind = {config.kind!r} needs a table [{config.kind}].")
+    if config.kind != "phantom" and (
+        config.data is None or (config.data.embedding or config.data.images) is None
+    ):
+        raise SettingsError(
+            f"{path.name}: kind = {config.kind!r} needs [data] with embedding = or [data.images]."
+        )
     return config
 
 
@@ -94,6 +128,6 @@ def _first(error: ValidationError) -> str:
     place = ".".join(str(p) for p in found["loc"])
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
-    models: list[Any] = [Config, Data, Shortcut, Sites, Setting]
+    models: list[Any] = [Config, Data, Images, Shortcut, Sites, Setting, Phantom]
     known = [name for model in models for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"

@@ -15,14 +15,14 @@ import deconf
 from deconf.cohort.cohort import Cohort
 from deconf.experiment.config import Config
 
-PACKAGES = ("numpy", "scipy", "pandas", "torch", "scikit-learn", "networkx")
+PACKAGES = ("numpy", "scipy", "pandas", "torch", "timm", "scikit-learn", "networkx")
 
 
 def write_results(
     folder: Path,
     config: Config,
     source: Path,
-    cohort: Cohort,
+    cohort: Cohort | None,
     table: pd.DataFrame,
     text: str,
     report: Any = None,
@@ -39,17 +39,18 @@ def write_results(
         report.save(folder / "report.html")
     elif "setting" in table:
         figure(table, folder / "figure.png")
-    environment = {
+    environment: dict[str, Any] = {
         "deconf": deconf.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
-        "cohort": {
+    }
+    if cohort is not None:
+        environment["cohort"] = {
             "sha256": cohort.digest,
             "rows": len(cohort),
             "patients": len(np.unique(cohort.patients)),
-        },
-    }
+        }
     (folder / "environment.json").write_text(json.dumps(environment, indent=1) + "\n")
 
 

@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from deconf.cohort.cohort import Cohort
 from deconf.errors import SettingsError, did_you_mean, listing
-from deconf.experiment.config import Config, Data, read_config
+from deconf.experiment.config import Config, Data, Images, read_config
 from deconf.experiment.results import write_results
 from deconf.resources import development_data, packaged
 
@@ -70,36 +71,50 @@ def run(
             )
         path = packaged("experiments/configs") / f"{name}.toml"
     config = read_config(path)
-    cohort = load_cohort(config.data)
+    folder = Path(out) if out is not None else Path("runs") / path.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    cohort, report = None, None
+    notes: list[str] = []
+    if config.data is not None:
+        cohort, notes = load_cohort(config.data, cache=folder / "embedded", progress=progress)
     if config.kind == "shortcut":
         from deconf.experiment.shortcut import run_shortcut
 
         shortcut = config.shortcut
         if quick and shortcut is not None:
             shortcut = shortcut.model_copy(update={"splits": 2})
-        table, notes = run_shortcut(cohort, shortcut, seed=config.seed, progress=progress)  # type: ignore[arg-type]
-        text = _shortcut_text(config, cohort, table, notes)
-        report = None
-    else:
+        table, told = run_shortcut(cohort, shortcut, seed=config.seed, progress=progress)  # type: ignore[arg-type]
+        text = _shortcut_text(config, cohort, table, [*notes, *told])  # type: ignore[arg-type]
+    elif config.kind == "sites":
         from deconf.experiment.sites import run_sites
 
-        table, text, report = run_sites(cohort, config, quick=quick, progress=progress)
-    folder = Path(out) if out is not None else Path("runs") / path.stem
+        table, text, report = run_sites(cohort, config, quick=quick, progress=progress)  # type: ignore[arg-type]
+    else:
+        from deconf.experiment.phantom import run_phantom
+
+        table, text = run_phantom(config, quick=quick, progress=progress)
     write_results(folder, config, path, cohort, table, text, report)
     return Answer(config, table, text, folder)
 
 
-def load_cohort(data: Data) -> Cohort:
-    """Read the cohort of a config from the folder named by ``DECONF_DATA``."""
+def load_cohort(
+    data: Data, *, cache: Path | None = None, progress: Callable[[str], object] = str
+) -> tuple[Cohort, list[str]]:
+    """Read the cohort of a config from the folder named by ``DECONF_DATA``; and what to say of it.
+
+    Parameters
+    ----------
+    cache : folder, optional
+        Keeps the embeddings of films, by their content.
+    """
     folder = development_data()
+    roles: dict[str, Any] = {"patient": data.patient, "site": data.site, "outcome": data.outcome}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pickled text and is not read")  # its README
         cohort = Cohort.read(                                      # says: rows in the same order
             folder / data.table,
-            embedding=folder / data.embedding,
-            patient=data.patient,
-            site=data.site,
-            outcome=data.outcome,
+            embedding=None if data.embedding is None else folder / data.embedding,
+            **roles,
         )  # fmt: skip
     table = cohort.table
     for column, change in data.recode.items():
@@ -107,13 +122,38 @@ def load_cohort(data: Data) -> Cohort:
     keep = np.ones(len(table), dtype=bool)
     for column, values in data.only.items():
         keep &= table[column].astype(str).isin(values).to_numpy()
-    return Cohort.from_arrays(
-        cohort.embeddings[keep],  # type: ignore[index]
-        table[keep],
-        patient=data.patient,
-        site=data.site,
-        outcome=data.outcome,
+    table = table[keep].reset_index(drop=True)
+    stored = None if cohort.embeddings is None else cohort.embeddings[keep]
+    if data.images is None:
+        return Cohort.from_arrays(stored, table, **roles), []
+    films = Cohort.read(
+        table, image=data.images.column, folder=folder / data.images.folder, **roles
     )
+    z = _embedded(films, data.images, folder, cache, progress)
+    note = "Embedded from the films themselves."
+    if stored is not None:
+        note += f" Largest difference to the stored embeddings: {np.abs(z - stored).max():.1e}."
+    return films.with_embeddings(z), [note]
+
+
+def _embedded(
+    films: Cohort,
+    images: Images,
+    folder: Path,
+    cache: Path | None,
+    progress: Callable[[str], object],
+) -> np.ndarray:
+    from deconf.encoders.base import load_encoder
+    from deconf.encoders.preprocess import Preprocess
+
+    encoder = load_encoder(
+        images.encoder,
+        weights=None if images.weights is None else folder / images.weights,
+        pad_type=images.pad_type,
+        preprocess=None if images.preprocess is None else Preprocess.from_spec(images.preprocess),
+    )
+    progress(f"embedding {len(films):,} films with {encoder!r}")
+    return encoder.embed(films, cache=cache)
 
 
 def _shortcut_text(config: Config, cohort: Cohort, table: pd.DataFrame, notes: list[str]) -> str:

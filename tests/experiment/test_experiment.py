@@ -116,7 +116,9 @@ def test_the_protocol_is_the_same_twice(cohort):
 @needs_data
 def test_the_real_films_of_the_view_experiment_are_all_there():
     config = read_config(packaged("experiments/configs") / "cxr_view.toml")
-    films = Films.of(load_cohort(config.data), config.shortcut)
+    cohort, told = load_cohort(config.data)
+    films = Films.of(cohort, config.shortcut)
+    assert float(told[0].split()[-1].rstrip(".")) < 1e-3  # embedded anew, against the stored
     assert len(films.ill) == 949
     assert np.isnan(films.ill).sum() == 294
     cells = {(i, e): int(((films.ill == i) & (films.exposed == e)).sum())
