@@ -141,8 +141,7 @@ def test_a_keyed_certificate_is_verified_but_for_its_patients(clean):
 def test_other_versions_are_noted(clean):
     versions = frozen(dict(clean.certificate.versions) | {"torch": "1.0", "jax": "0.4"})
     found = deconf.verify(forged(clean, versions=versions), OTHERS)
-    assert f"made with torch 1.0 (here {torch.__version__.split('+')[0]}" in str(found)
-    assert "jax 0.4 (here none)" in str(found)
+    assert "made with jax 0.4 (here none), torch 1.0 (here " in str(found)
 
 
 def test_what_cannot_be_verified_says_why(clean, tmp_path):
