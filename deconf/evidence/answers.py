@@ -13,6 +13,7 @@ import pandas as pd
 
 from deconf.errors import listing
 from deconf.evidence.disparity import Disparity
+from deconf.evidence.narrative import signed
 from deconf.evidence.reliance import Reliance
 from deconf.evidence.verdict import ALPHA, GAP, SPOKEN, Verdict
 
@@ -116,7 +117,7 @@ class Answer:
             return f"whether performance differs cannot be told: {self.gaps.reason}"
         figures = (
             f"{gap['metric']} at {gap['level']} "
-            f"{_signed(gap['difference'])} [{_signed(gap['low'])}, {_signed(gap['high'])}] "
+            f"{signed(gap['difference'])} [{signed(gap['low'])}, {signed(gap['high'])}] "
             f"against {gap['against']}"
         )
         without = f"; not compared: {listing(self.gaps.left_out)}" if self.gaps.left_out else ""
@@ -162,10 +163,6 @@ def differs(found: Disparity) -> Word:
 def is_found(gaps: pd.DataFrame) -> pd.Series:
     """Return which differences are certain, and large enough to be called one."""
     return (gaps["p"] < ALPHA) & (gaps["difference"].abs() > GAP)
-
-
-def _signed(number: float) -> str:
-    return f"{'−' if number < 0 else '+'}{abs(number):.2f}"
 
 
 def _p(p: float) -> str:

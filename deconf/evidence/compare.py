@@ -90,6 +90,10 @@ def compare(
     -----
     A figure that cannot be had (one class in a fold, no patients in a cell, a graph that
     identifies nothing) reads REFUSED with its reason and is averaged into nothing.
+
+    With ``hold_out`` and four to six usable levels every pair of them is left out once more, to
+    test what the others foretell of a level (`deconf.evidence.external`); with more only at
+    "full" effort.
     """
     asked = checked(representations, cohort, confounders, graph, hold_out, folds, tasks, effort)
     parts = folds_of(cohort, hold_out, folds, seed)

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from deconf.errors import listing
+from deconf.evidence.calibration import expit
 from deconf.evidence.contenders import Contender
 from deconf.evidence.folds import Fold, with_bar
 from deconf.evidence.scoring import Ledger, score_fold
@@ -123,18 +124,19 @@ def both_left_out(first: Fold, second: Fold) -> Fold:
 
 def foretold(sites: Sequence[Site], column: str) -> RandomEffects | str:
     """Return what some sites say of one more, or why they cannot."""
+    names = [site.name for site in sites]
+    if len(sites) < FEWEST_SITES:
+        s, have = ("", "has") if len(sites) == 1 else ("s", "have")
+        return (
+            f"cannot be estimated: {len(sites) or 'no'} level{s} of {column}"
+            f"{f' ({listing(names)})' if names else ''} {have} {ENOUGH_PER_CLASS} patients of each "
+            f"class, and from fewer than {FEWEST_SITES} nobody can tell how much they differ"
+        )
     flat = [site.name for site in sites if not site.error > 0]
     if flat:
         return (
             f"cannot be estimated: at {listing(flat)} the score is constant or separates the "
             "classes, and an AUROC without a variance cannot be averaged with others"
-        )
-    if len(sites) < FEWEST_SITES:
-        names = f" ({listing([site.name for site in sites])})" if sites else ""
-        return (
-            f"cannot be estimated: {len(sites) or 'no'} level{'' if len(sites) == 1 else 's'} of "
-            f"{column}{names} with {ENOUGH_PER_CLASS} patients of each class; how much they differ "
-            f"cannot be told from fewer than {FEWEST_SITES}"
         )
     return random_effects(np.array([s.logit for s in sites]), np.array([s.error for s in sites]))
 
@@ -206,7 +208,7 @@ def _told(
         row |= dict(zip(COLUMNS[7:10], _ends(seen.interval), strict=True))
     if isinstance(found, str):
         return row
-    row |= dict(zip(COLUMNS[4:7], map(_expit, _ends(found.another())), strict=True))
+    row |= dict(zip(COLUMNS[4:7], expit(np.array(_ends(found.another()))).tolist(), strict=True))
     if seen is not None and seen.error > 0:
         allowed = found.another(seen.error)
         row["is_inside"] = allowed.low <= seen.logit <= allowed.high
@@ -224,7 +226,3 @@ def _fewest(task: Task, rows: np.ndarray) -> int:
 
 def _ends(interval: Interval) -> tuple[float, float, float]:
     return interval.estimate, interval.low, interval.high
-
-
-def _expit(x: float) -> float:
-    return 0.5 * (1 + math.tanh(x / 2))

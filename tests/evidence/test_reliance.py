@@ -75,6 +75,16 @@ def test_the_scale_of_a_fold_changes_nothing(seed, shift, scale):
     assert (one.p, one.hsic_p) == (other.p, other.hsic_p)
 
 
+def test_a_score_turned_round_depends_as_much_the_other_way():
+    rng = np.random.default_rng(4)
+    c = rng.integers(2, size=400)
+    score = rng.normal(size=400) + 0.5 * c
+    one, other = measured(score, c), measured(-score, c)
+    assert one.p == other.p <= 0.01
+    assert other.auroc.estimate == pytest.approx(1 - one.auroc.estimate)
+    assert word(other) == "yes"
+
+
 def test_a_difference_between_strata_is_no_dependence():
     rng = np.random.default_rng(0)
     y = rng.integers(2, size=4000)
