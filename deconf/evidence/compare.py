@@ -121,6 +121,8 @@ def compare(
             plans=asked.plans,
             reference=asked.reference,
             asked_columns=asked.columns,
+            confounders=asked.confounders,
+            tasks=list(asked.tasks),
             fallback_rank=asked.fallback_rank,
             effort=effort,
             draws=DRAWS[effort],
@@ -179,6 +181,7 @@ def compare(
         pairs=_each(pair_split, asked, judged_tasks, ledger, weights),
         questions=answers,
         external=elsewhere,
+        neighbours=looked.neighbours,
         points=seen.points,
         films=seen.films,
     )

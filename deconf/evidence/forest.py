@@ -38,6 +38,12 @@ SAID = {
     "reversed": "weighted: their association turned round",
     "worst group": "rightly called in the worst group of films",
 }
+METRICS = {
+    "accuracy": SAID["worst group"],
+    "calibration error": "gap of stated and observed risk; 0 is best",
+    "calibration slope": "1 is calibrated, below 1 overconfident",
+    "calibration intercept": "0 is calibrated, below 0 the stated risk is too high",
+}
 ORDER = ("within levels", "aligned pairs", "crossed pairs", "independent", "reversed")
 
 
@@ -163,8 +169,9 @@ def _other(report: Report, task: str) -> list[dict[str, object]]:
         ends = _ends(part)
         high = 1.0 if metric != "calibration error" else 0.1
         scale = Scale.around(ends, low=0.0, high=high, step=0.1 if high < 1 else 0.5)
-        title = metric if environment == "pooled" else environment
-        blocks.append(_block(report, task, str(metric), str(environment), str(title), scale))
+        title = environment if metric == "accuracy" else f"{metric}, {environment}"
+        title = str(metric if environment == "pooled" else title)
+        blocks.append(_block(report, task, str(metric), str(environment), title, scale))
     return blocks
 
 
@@ -188,19 +195,10 @@ def _block(
             rows.append(_row(name, row, scale, marks, kind_of(report, name)))
     return {
         "title": title,
-        "said": SAID.get(title, "") if metric == "AUROC" else _metric_said(metric, title),
+        "said": SAID.get(title, "") if metric == "AUROC" else METRICS.get(metric, ""),
         "rows": rows,
         "axis": axis(scale, ticks_of(scale)),
     }
-
-
-def _metric_said(metric: str, title: str) -> str:
-    if metric == "accuracy":
-        return SAID["worst group"]
-    return {
-        "calibration error": "gap of stated and observed risk; 0 is best",
-        "calibration slope": "1 is calibrated, below 1 overconfident",
-    }.get(title, "")
 
 
 def _row(

@@ -16,6 +16,7 @@ import pandas as pd
 from deconf.errors import SettingsError, did_you_mean
 from deconf.evidence.atlas import Points, atlas
 from deconf.evidence.external import COLUMNS as EXTERNAL
+from deconf.evidence.neighbourhoods import COLUMNS as NEAR
 from deconf.evidence.pairs import COLUMNS as PAIRS
 from deconf.evidence.questions import Questions
 from deconf.evidence.sweep import COLUMNS as SWEEP
@@ -63,6 +64,9 @@ class Report:
     external : DataFrame
         With ``hold_out``: the AUROC to expect at another site, and whether the same estimate held
         at each site that was left out; see `external`.
+    neighbours : DataFrame
+        What the neighbours of a held-out film share with it, disease or confounder; see
+        `neighbourhoods`.
     points : Points or None
         Principal components of some held-out films; see `atlas`.
     films : tuple of Film
@@ -87,6 +91,7 @@ class Report:
     pairs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(PAIRS)))
     questions: Questions = field(default_factory=Questions)
     external: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(EXTERNAL)))
+    neighbours: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(NEAR)))
     points: Points | None = None
     films: tuple[Film, ...] = ()
 
@@ -168,6 +173,7 @@ class Report:
                 "questions": _records(self.questions.to_frame()),
                 "differences": _records(self.questions.differences()),
                 "external": _records(self.external),
+                "neighbours": _records(self.neighbours),
                 "plans": self.plan,
                 "reasons": self.reasons,
                 "warnings": self.warnings,

@@ -19,7 +19,7 @@ def questions_table(report: Report) -> list[str]:
     for task in report.tasks:
         rows = [["", "confounder", "can be read", "prediction uses it", "performance differs"]]
         for _, r in frame[frame["task"] == task].iterrows():
-            if not _is_told(report, r["representation"]):
+            if not is_told(report, r["representation"]):
                 continue
             gap = ""
             if r["disparity_metric"]:
@@ -60,7 +60,7 @@ def external_sentences(report: Report, task: str) -> list[str]:
     t = report.external[report.external["task"] == task]
     told: dict[str, list[str]] = {}
     for name, part in t.groupby("representation", sort=False):
-        if not _is_told(report, str(name)):
+        if not is_told(report, str(name)):
             continue
         first, tested = part.iloc[0], part.iloc[1:]["is_inside"].dropna()
         if first["status"] == REFUSED:
@@ -75,7 +75,8 @@ def external_sentences(report: Report, task: str) -> list[str]:
     return [f"{', '.join(names)} {said}." for said, names in told.items()]
 
 
-def _is_told(report: Report, name: str) -> bool:
+def is_told(report: Report, name: str) -> bool:
+    """Whether a representation was passed, or is the raw one."""
     return name not in report.baselines or name == report.reference
 
 
