@@ -76,10 +76,12 @@ def task_forest(report: Report, task: str) -> dict[str, object]:
             if has_figure(report, task, full)
         ]
         sections.append({"title": confounder, "blocks": blocks})
+    other = _other(report, task)
     return {
         "name": task,
         "sections": [s for s in sections if s["blocks"]],
-        "other": _other(report, task),
+        "other": [block for block in other if "held out" not in str(block["title"])],
+        "by_level": [block for block in other if "held out" in str(block["title"])],
     }
 
 

@@ -53,12 +53,13 @@ def neighbours(report: Report) -> list[dict[str, Any]]:
             here = part[part["measure"] == measure].set_index("representation")
             if not len(here):
                 continue
-            shuffled = here["shuffled"].iloc[0] if report.reference not in here.index else (
-                here.loc[report.reference, "shuffled"]
-            )  # fmt: skip
+            first = report.reference if report.reference in here.index else here.index[0]
+            shuffled = float(here["shuffled"].to_dict()[first])
             rows.append(
                 {
-                    "measure": measure,
+                    "measure": measure.replace("site mixing", f"{confounder} mixing").replace(
+                        "of sites", f"of {confounder}"
+                    ),
                     "said": said.replace("the site", "the level").replace("sites", "levels"),
                     "cells": [_near(here, name) for name in names],
                     "shuffled": "" if pd.isna(shuffled) else number(shuffled),
@@ -106,7 +107,7 @@ def _near(here: pd.DataFrame, name: str) -> dict[str, Any]:
 
 
 def _auroc(row: pd.Series, what: str) -> str:
-    value = row[f"{what}_estimate"]
+    value = row[f"{what}_auroc"]
     return "" if pd.isna(value) else f"AUROC {number(value)} {limits(row, what)}"
 
 
