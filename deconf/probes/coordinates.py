@@ -55,7 +55,7 @@ def principal(x: np.ndarray, components: int, *, seed: int) -> tuple[np.ndarray,
     n, d = x.shape
     components = max(1, min(components, n - 1, d))
     if min(n, d) <= EXACT_SIDE:
-        basis, sd = _exact(x)
+        basis, sd = exact_directions(x)
     else:
         from sklearn.utils.extmath import randomized_svd
 
@@ -129,7 +129,7 @@ def row_span(x: np.ndarray) -> View:
     n, d = x.shape
     if d <= n:
         return lambda new: new
-    basis, sd = _exact(x)
+    basis, sd = exact_directions(x)
     basis = basis[:, sd > RELATIVE_ZERO * sd.max(initial=0.0)]
     return lambda new: new @ basis
 
@@ -177,7 +177,7 @@ def _whitening_for_contrast(x: np.ndarray, *, seed: int) -> View:
     budget = max(2, min(d, n // 5, 256))
     if d <= budget or 2 * d > n:  # beyond n / 2 the quiet end is sampling noise
         return whitened(x, budget, seed=seed)
-    basis, sd = _exact(x)
+    basis, sd = exact_directions(x)
     rank = int((sd > RELATIVE_ZERO * sd.max(initial=0.0)).sum())
     keep = np.r_[: min(budget, rank)]
     if rank > budget:
@@ -186,7 +186,7 @@ def _whitening_for_contrast(x: np.ndarray, *, seed: int) -> View:
     return lambda new: np.clip(new @ basis / sd, -CLIP_SD, CLIP_SD)
 
 
-def _exact(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def exact_directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Principal directions and sd by the smaller Gram matrix, largest first."""
     n, d = x.shape
     if d <= n:

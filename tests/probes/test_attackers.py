@@ -10,7 +10,7 @@ from deconf.errors import CohortError, SettingsError
 from deconf.maths.intervals import multilevel_auroc
 from deconf.probes.attackers import Logistic, Neighbours, attackers
 from deconf.probes.coordinates import row_span, second_order, standardise
-from deconf.probes.tuning import tuned_logistic
+from deconf.probes.tuning import tuned_linear
 
 NAMES = attackers.names()
 
@@ -141,10 +141,10 @@ def test_one_wild_value_does_not_blind_the_quadratic_attacker():
 def test_fitting_in_the_span_of_the_rows_is_exact_when_there_are_more_coordinates_than_rows():
     z, c = planted("mean", n=40, d=90)
     x = standardise(z)(z)
-    whole = tuned_logistic(x, c, None, (0.01,), seed=0)(x)
+    whole = tuned_linear(x, c, None, (0.01,), seed=0)(x)
     span = row_span(x)
     assert span(x).shape[1] <= 40
-    within = tuned_logistic(span(x), c, None, (0.01,), seed=0)(span(x))
+    within = tuned_linear(span(x), c, None, (0.01,), seed=0)(span(x))
     np.testing.assert_allclose(within, whole, atol=0.01)  # the optimiser stops at 0.001
 
 
