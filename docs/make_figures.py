@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -28,6 +29,15 @@ def graphs() -> None:
     """Draw two graphs with the arrow that is deleted."""
     save(deconf.CausalGraph.parse(PORTABLE).draw(deleted="portable"), "portable")
     save(deconf.CausalGraph.preset("multi_site").draw(deleted="site"), "multi_site")
+
+
+def radiographs() -> None:
+    """Draw six patients as they were filmed, and on either device."""
+    draw = deconf.worlds.radiograph(n=6, size=128, sites=4, seed=11).train()
+    rows = [draw.images, draw.do(portable=0), draw.do(portable=1)]
+    Image.fromarray(np.vstack([np.hstack(row) for row in rows])).save(
+        HERE / "radiographs.png", optimize=True
+    )
 
 
 def environments() -> None:
@@ -83,4 +93,5 @@ def save(figure: Figure, name: str) -> None:
 
 if __name__ == "__main__":
     graphs()
+    radiographs()
     environments()

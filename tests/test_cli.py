@@ -90,7 +90,18 @@ def test_help_loads_nothing_heavy_and_names_every_command() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert "LOADED []" in said
-    for command in ("demo", "run", "plan", "fit", "compare", "audit", "methods", "doctor"):
+    for command in (
+        "demo",
+        "run",
+        "embed",
+        "zoo",
+        "plan",
+        "fit",
+        "compare",
+        "audit",
+        "methods",
+        "doctor",
+    ):
         assert f" {command} " in said
 
 

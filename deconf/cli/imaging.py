@@ -47,7 +47,8 @@ def embed(
         typer.Option(
             "--weights",
             metavar="FILE",
-            help="Weights of timm:<architecture>, .safetensors; nothing is downloaded.",
+            help="Weights of timm:<architecture>, .safetensors, or 'random' for an untrained net; "
+            "nothing is downloaded.",
             rich_help_panel=ENCODER,
         ),
     ] = None,

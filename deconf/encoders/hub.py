@@ -88,7 +88,7 @@ def timm_model(
             f'load_encoder("timm:{architecture}", weights="{architecture}.safetensors"), or '
             'weights="random" for an untrained net as a baseline.'
         )
-    if weights != "random":
+    if str(weights) != "random":
         load_weights(model, Path(weights), f"timm:{architecture}")
     if preprocess is None:
         preprocess = Preprocess.from_timm(model.pretrained_cfg)

@@ -7,8 +7,7 @@ Windows.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from deconf.cohort.wholefile import content_digest
 from deconf.errors import CohortError, ReadError, SettingsError, listing
+from deconf.maths.threads import ahead
 
 AHEAD = 3  # batches in memory: one with the encoder, one being put together, one being read
 
@@ -118,7 +118,7 @@ def encoded(
     rows = (row for group in groups for row in group)
     with (
         ThreadPoolExecutor(1, "deconf-stack") as stacker,
-        closing(_ahead(load, rows, AHEAD * batch, workers)) as files,
+        closing(ahead(load, rows, AHEAD * batch, workers)) as files,
     ):
         for span in groups:
             group = Group(span, [""] * len(span), None, [])
@@ -155,24 +155,7 @@ def encoded(
 
 def in_threads(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> list[Any]:
     """Return the function of every item, in order; no thread outlives an interrupt."""
-    return list(_ahead(function, iter(items), 64 * workers, workers))
-
-
-def _ahead(
-    function: Callable[[Any], Any], items: Iterator[Any], window: int, workers: int
-) -> Generator[Any]:
-    """Yield the function of every item in order, at most ``window`` of them in the making."""
-    with ThreadPoolExecutor(workers, "deconf-read") as pool:
-        under_way: deque[Future[Any]] = deque()
-        try:
-            for item in items:
-                under_way.append(pool.submit(function, item))
-                if len(under_way) >= window:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    return list(ahead(function, iter(items), 64 * workers, workers))
 
 
 def _load(read: Any, row: int, path: Path, hashed: bool, cache: Any) -> Loaded:

@@ -193,13 +193,23 @@ class LevelMap(EmbeddingMap):
             squares = ((z - self.middle.to(z.dtype)) @ self.stretch.to(z.dtype).T) ** 2
             read = torch.cat([z, squares], dim=1)
             return torch.softmax(read @ self.slope.to(z.dtype).T + self.bias.to(z.dtype), dim=1)
-        if c is None:
-            raise SettingsError(
-                "this map reads the confounder of each image: pass a cohort with its columns, or "
-                "fit with at_inference=False."
-            )
-        gaps = torch.cdist(c.to(self.design.dtype), self.design)
-        return (gaps < 1e-6).to(z.dtype)
+        return recorded(c, self.design).to(z.dtype)
+
+
+def recorded(c: Tensor | None, design: Float[Tensor, "L k"]) -> Tensor:
+    """Return (n, L): 1 at the recorded level of each image; a row of zeros for a level unseen.
+
+    Raises
+    ------
+    SettingsError
+        Nothing was recorded.
+    """
+    if c is None:
+        raise SettingsError(
+            "this map reads the confounder of each image: pass a cohort with its columns, or "
+            "fit with at_inference=False."
+        )
+    return torch.cdist(c.to(design.dtype), design) < 1e-6
 
 
 class Chain(EmbeddingMap):

@@ -9,6 +9,7 @@ variances", 1979 (the merge).
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from deconf.errors import SettingsError
+from deconf.maths.threads import spread
 
 CHUNK = 8192  # rows: large enough for BLAS, small enough that float32 sums keep seven digits
 
@@ -244,12 +246,14 @@ def _products(
 ) -> tuple[float, ndarray]:
     """Fill ``scatter`` with the centred products of the rows; return total weight and mean."""
     d, kind = z.shape[1], z.dtype if z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
-    buffer = np.empty((min(CHUNK, n), len(scatter)), dtype=kind)
-    weights, offsets, means = [], [], []
-    for start in range(0, n, CHUNK):
+    own = threading.local()  # a buffer for each thread: new memory for every chunk costs as much
+
+    def products_of(start: int) -> tuple[float, ndarray, ndarray, ndarray, ndarray] | None:
         stop = min(start + CHUNK, n)
         take = slice(start, stop) if isinstance(rows, slice) else rows[start:stop]
-        part, y, x = z[take], small[take], buffer[: stop - start]
+        if not hasattr(own, "buffer"):
+            own.buffer = np.empty((min(CHUNK, n), len(scatter)), dtype=kind)
+        part, y, x = z[take], small[take], own.buffer[: stop - start]
         sampled = slice(None, None, max(1, len(part) // 64))  # a shift need only be near the mean
         shift = part[sampled].mean(axis=0, dtype=np.float64).astype(kind)
         low = y[sampled].mean(axis=0)
@@ -259,7 +263,7 @@ def _products(
         here = np.ones(len(x)) if w is None else w[take]
         weight = float(here.sum())
         if weight == 0:
-            continue
+            return None
         offset = (here.astype(kind) @ x).astype(np.float64) / weight
         offset[d:] = here @ y / weight
         if w is not None:
@@ -268,11 +272,19 @@ def _products(
             y *= half
         products = x.T @ x  # numpy sees the transpose and calls syrk: half the work of a product
         products[d:, d:] = 0
+        mean = np.concatenate([shift.astype(np.float64), low]) + offset
+        return weight, offset, mean, products, y.T @ y
+
+    weights, offsets, means = [], [], []
+    for found in spread(products_of, range(0, n, CHUNK), n * len(scatter)):
+        if found is None:
+            continue
+        weight, offset, mean, products, among_small = found
         scatter += products
-        scatter[d:, d:] += y.T @ y
+        scatter[d:, d:] += among_small
         weights.append(weight)
         offsets.append(offset)
-        means.append(np.concatenate([shift.astype(np.float64), low]) + offset)
+        means.append(mean)
     if not weights:
         return 0.0, np.zeros(len(scatter))
     # Chan's merge, once: every chunk about its own mean, then the means about the common one.

@@ -8,6 +8,7 @@ from deconf.methods.auto import Auto
 from deconf.methods.centre import Centre
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
+from deconf.methods.transport import Transport
 
 names, card = methods.names, methods.card
 
@@ -20,6 +21,7 @@ __all__ = [
     "MethodCard",
     "Quadratic",
     "Reweight",
+    "Transport",
     "card",
     "names",
 ]

@@ -107,7 +107,9 @@ class Aligned(Method):
         slope, bias = np.zeros((levels, d)), np.zeros(levels)
         stretch, middle = np.concatenate(right), m.cells.centre
         if self.read == "image":
-            slope, bias, stretch = membership(z, m, given, weights, stretch, middle)
+            _, size, basis = np.linalg.svd(stretch, full_matrices=False)
+            stretch = basis[size > 1e-8 * size.max(initial=0.0)]
+            slope, bias = membership(z, m, given, weights, stretch, middle)
         fitted = LevelMap(
             left,
             right,
@@ -231,10 +233,10 @@ def membership(
     m: LevelMoments,
     given: Given,
     weights: ndarray | None,
-    stretch: Float[ndarray, "q d"],
+    stretch: Float[ndarray, "p d"],
     middle: Float[ndarray, " d"],
-) -> tuple[Float[ndarray, "L d+p"], Float[ndarray, " L"], Float[ndarray, "p d"]]:
-    """Return slope and bias of q(c|z), and the directions whose squares it reads beside z.
+) -> tuple[Float[ndarray, "L d+p"], Float[ndarray, " L"]]:
+    """Return slope and bias of q(c|z), a softmax of z and of squares beside it.
 
     Trained so that c is independent of the strata: without that balance q would use the disease
     itself to guess the level, and erase it.  A level that stretches a direction is told by squares,
@@ -242,8 +244,8 @@ def membership(
 
     Parameters
     ----------
-    stretch : (q, d)
-        Directions along which some level is rescaled or turned; an orthonormal basis is read.
+    stretch : (p, d)
+        Directions, orthonormal, whose squares are read: where some level is rescaled or turned.
     middle : (d,)
         What is subtracted before squaring.
     """
@@ -253,10 +255,8 @@ def membership(
     if weights is not None:
         w = w * np.asarray(weights)
     rows = w > 0
-    _, size, basis = np.linalg.svd(stretch, full_matrices=False)
-    basis = basis[size > 1e-8 * size.max(initial=0.0)] if len(size) else np.zeros((0, z.shape[1]))
-    squares = ((z - middle) @ basis.T) ** 2
-    spread = squares[rows].std(axis=0) if len(basis) else np.ones(0)
+    squares = ((z - middle) @ stretch.T) ** 2
+    spread = squares[rows].std(axis=0) if len(stretch) else np.ones(0)
     centre = z[rows].mean(axis=0, dtype=np.float64)
     scale = np.sqrt(((z[rows] - centre) ** 2).mean(dtype=np.float64)) or 1.0
     a = (z - centre) / scale
@@ -271,4 +271,4 @@ def membership(
     bias = bias - linear @ centre / scale
     if len(slope) == 1:  # two levels: one log-odds
         slope, bias = np.vstack([0 * slope, slope]), np.r_[0.0, bias]
-    return slope, bias, basis
+    return slope, bias

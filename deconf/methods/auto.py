@@ -43,6 +43,8 @@ from deconf.methods.base import Method, MethodCard, as_arrays, methods
 from deconf.methods.leace import LEACE
 from deconf.methods.levels import balance
 from deconf.methods.quadratic import Quadratic
+from deconf.methods.transport import FEWEST as COORDINATES
+from deconf.methods.transport import Transport
 from deconf.probes.head import choose_strength, fit_head
 from deconf.probes.leakage import leakage
 
@@ -89,7 +91,7 @@ class Selection:
 )
 @dataclass(frozen=True)
 class Auto(Method):
-    """Choose among pooled and stacked LEACE, quadratic erasure and aligned maps.
+    """Choose among pooled and stacked LEACE, quadratic erasure, aligned maps and transport.
 
     Parameters
     ----------
@@ -201,12 +203,17 @@ def _selected(
     is_readable = found.estimate.estimate > READABLE
     if levels is not None and not is_readable:
         reasons.append("levels are only half readable: mixing maps would blur, so none is tried")
-    candidates = _candidates(z, given, levels is not None, is_readable, reads_record)
+    candidates = _candidates(z, given, levels is not None, is_readable, reads_record, fewest)
     return _best(z, c, codes, given, outcome, labelled, keep, candidates, reasons)
 
 
 def _candidates(
-    z: ndarray, given: Given, has_levels: bool, is_readable: bool, reads_record: bool
+    z: ndarray,
+    given: Given,
+    has_levels: bool,
+    is_readable: bool,
+    reads_record: bool,
+    fewest: int,
 ) -> dict[str, Method]:
     """Return the candidates, the simplest first."""
     rows = np.bincount(given.codes)
@@ -219,6 +226,11 @@ def _candidates(
         found["aligned"] = Aligned()
     if has_levels and reads_record:
         found["aligned (reads the record)"] = Aligned(read="record")
+    mixture = Transport()
+    # Two thirds of the patients train in a fold of the selection.
+    bears = 2 / 3 * fewest * mixture.crowding >= COORDINATES and given.basis is None
+    if has_levels and is_readable and bears:
+        found["transport"] = mixture
     return found
 
 

@@ -88,8 +88,8 @@ def test_memberships_do_not_use_the_disease_to_guess_the_scanner():
     stretched = np.eye(16)[4:10]
 
     def log_odds(m, given):
-        slope, bias, basis = membership(z, m, given, None, stretched, z.mean(axis=0))
-        squares = ((z - z.mean(axis=0)) @ basis.T) ** 2
+        slope, bias = membership(z, m, given, None, stretched, z.mean(axis=0))
+        squares = ((z - z.mean(axis=0)) @ stretched.T) ** 2
         return (np.hstack([z, squares]) @ slope.T + bias) @ [-1, 1]
 
     def unbalanced():

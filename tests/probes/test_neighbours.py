@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from deconf.errors import CohortError, SettingsError
 from deconf.probes.neighbours import (
+    Measure,
     average_performance_drop,
     biology_kept,
     biology_silhouette,
@@ -165,11 +166,7 @@ def test_an_unknown_metric_names_the_known_ones():
 
 
 def measures(z, site, biology, patients) -> dict[str, float]:
-    return {
-        name: value
-        for name, value in neighbourhood(z, site, biology, patients=patients).to_dict().items()
-        if "shuffled" not in name and name != "margin_why"  # shuffles follow the rows
-    }
+    return neighbourhood(z, site, biology, patients=patients).figures
 
 
 @settings(max_examples=8)
@@ -255,13 +252,46 @@ def test_with_sites_dealt_at_random_every_measure_reads_chance():
         rows = np.flatnonzero(biology == level)
         dealt[rows] = np.random.default_rng(5).permutation(site[rows])
     null = neighbourhood(z, dealt, biology, k=found.k)
-    assert null.robustness == pytest.approx(null.robustness_shuffled, abs=0.02)
-    assert null.site_mixing == pytest.approx(null.site_mixing_shuffled, abs=0.02)
-    assert null.neighbourhoods_accepted > 0.93
-    assert null.site_silhouette > 0.97
-    assert found.robustness < found.robustness_shuffled - 0.2
-    assert found.site_mixing < found.site_mixing_shuffled - 0.2
-    assert found.neighbourhoods_accepted < 0.3
+    for name in ("robustness index", "site mixing (iLISI)"):
+        measure = null.measures[name]
+        assert measure.figure == pytest.approx(measure.shuffled, abs=0.02), name
+        assert found.measures[name].figure < found.measures[name].shuffled - 0.2, name
+    accepted = null.measures["neighbourhoods accepted (kBET)"]
+    assert min(accepted.figure, accepted.shuffled) > 0.93
+    assert found.figures["neighbourhoods accepted (kBET)"] < 0.3
+    assert null.figures["silhouette of sites"] > 0.97
+
+
+def test_a_neighbourhood_reads_what_each_measure_reads_alone():
+    z, site, biology = world(300, site=1.0, biology=1.0)
+    patients = np.arange(300) // 2
+    found = neighbourhood(z, site, biology, patients=patients)
+    plain = nearest(z, 90, patients=patients)
+    alone = {
+        "robustness index": robustness_index(
+            nearest(z, 90, metric="cosine", patients=patients), site, biology
+        ).index,
+        "margin": robustness_margin(z, site, biology, patients=patients).median,
+        "site mixing (iLISI)": site_mixing(plain, site),
+        "disease kept (cLISI)": biology_kept(plain, biology),
+        "neighbourhoods accepted (kBET)": kbet(plain, site).accepted,
+        "silhouette of sites": site_silhouette(z, site, biology),
+        "silhouette of the disease": biology_silhouette(z, biology),
+    }
+    assert found.figures == pytest.approx(alone, abs=1e-12)
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 1000))
+def test_a_row_that_weighs_two_is_a_row_that_stands_there_twice(seed):
+    rng = np.random.default_rng(seed)
+    values, share = rng.standard_normal((2, 40))
+    share, twice = np.abs(share), rng.integers(1, 3, size=40)
+    rows = np.repeat(np.arange(40), twice)
+    for kind in (None, share):
+        here = Measure(values, kind, scale=2.0, offset=-1.0)
+        laid_out = Measure(values[rows], None if kind is None else kind[rows], 2.0, -1.0)
+        assert here.read(twice[None])[0] == pytest.approx(laid_out.figure)
 
 
 def test_films_of_a_patient_pass_for_a_site_until_they_are_left_out():
@@ -421,8 +451,8 @@ def test_a_margin_without_enough_neighbours_names_the_row_and_the_remedy():
     with pytest.raises(CohortError, match=r"row 0 \(3 such rows\) .* m = 5 .* choose a smaller m"):
         robustness_margin(z, site, biology)
     found = neighbourhood(z, site, biology)
-    assert np.isnan(found.margin)
-    assert "smaller m" in found.margin_why
+    assert "margin" not in found.measures
+    assert "smaller m" in found.reasons[0]
 
 
 def test_a_row_on_top_of_all_its_neighbours_has_no_margin():

@@ -11,7 +11,12 @@ from deconf.probes.neighbours.mixing import (
     lisi,
     site_mixing,
 )
-from deconf.probes.neighbours.neighbourhood import Neighbourhood, neighbourhood
+from deconf.probes.neighbours.neighbourhood import (
+    MEASURES,
+    Measure,
+    Neighbourhood,
+    neighbourhood,
+)
 from deconf.probes.neighbours.robustness import (
     Robustness,
     paired_robustness_index,
@@ -30,8 +35,10 @@ from deconf.probes.neighbours.shortcut import (
 from deconf.probes.neighbours.silhouette import biology_silhouette, silhouettes, site_silhouette
 
 __all__ = [
+    "MEASURES",
     "Clustering",
     "Margins",
+    "Measure",
     "Neighbourhood",
     "NeighbourhoodTest",
     "Neighbours",

@@ -1,0 +1,230 @@
+"""Gaussian-mixture transport: every cell of level and stratum is carried onto a common one.
+
+A map by level alone (`aligned`) makes the levels agree on the average over strata.  Where the
+device changes ill and healthy films in different ways (noise buries an opacity and leaves clear
+lungs as they were) each stratum still tells the level.  Here a cell (level l, stratum s) is a
+Gaussian and is carried onto the reference of its stratum by optimal transport; a new film, whose
+level and stratum nobody knows, gets the mixture of these maps by what its embedding says of both.
+
+Delon & Desolneux, "A Wasserstein-type distance in the space of Gaussian mixture models", SIAM
+Journal on Imaging Sciences 2020, https://arxiv.org/abs/1907.05254 (the mixture of maps, eq. 5.3);
+Knott & Smith, "On the optimal mapping of distributions", 1984 (the map between Gaussians).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from deconf.errors import SettingsError
+from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
+from deconf.maths.mixture import MixtureMap
+from deconf.maths.moments import Given
+from deconf.methods.aligned import Aligned, membership
+from deconf.methods.base import Method, MethodCard, as_arrays, methods, tensor
+from deconf.methods.leace import LEACE
+from deconf.methods.levels import LevelMoments
+
+logger = logging.getLogger(__name__)
+
+FEWEST = 4  # coordinates below which nothing worth the name of an embedding is left
+SINGULAR = 1e-9  # variance relative to the largest below which a coordinate counts as constant
+
+
+@methods.register(
+    "transport",
+    MethodCard(
+        guarantee="means and covariances agree within strata, in the coordinates kept",
+        needs=("levels",),
+        second_moments=True,
+        cost="n d^2 + d^3 + L S r^3",
+        source="Delon & Desolneux 2020",
+    ),
+)
+@dataclass(frozen=True)
+class Transport(Method):
+    """Carry every cell onto the reference of its stratum, in the leading coordinates.
+
+    Parameters
+    ----------
+    crowding : float in (0, 1)
+        Coordinates kept for each patient of the smallest cell.  A covariance of n patients in r
+        coordinates is known to about r/n, and that error is written into every film of the cell
+        for a fresh probe to read: above 0.05 it shows.
+    read : "image" or "record"
+        Whether the level of a new image is inferred from the image, or read from the table;
+        "record" needs ``at_inference=True``.
+
+    Warnings
+    --------
+    What lies beside the leading coordinates is dropped: quiet directions, in which devices differ
+    most and which no cell has the patients to match.  The direction that tells the strata apart is
+    kept.  `compare` shows what else was lost.  Where the smallest cell cannot bear four
+    coordinates `Aligned` is fitted instead, and logged.
+    """
+
+    crowding: float = 0.05
+    read: str = "image"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crowding < 1:
+            raise SettingsError(f"crowding is {self.crowding!r}: a share, above 0 and below 1.")
+        if self.read not in ("image", "record"):
+            raise SettingsError(f"read is 'image' or 'record', not {self.read!r}.")
+
+    def fit(
+        self,
+        z: Any,
+        c: Any,
+        *,
+        given: Given | None = None,
+        outcome: Any = None,
+        weights: Any = None,
+        patients: Any = None,
+        seed: int = 0,
+    ) -> EmbeddingMap:
+        """Fit on training rows; see `Method.fit`.
+
+        Raises
+        ------
+        SettingsError
+            The confounder or the adjustment set is continuous.
+        """
+        del outcome
+        z, c, given = as_arrays(z, c, given)
+        if given.basis is not None:
+            raise SettingsError(
+                "transport holds strata, and this adjustment set has continuous columns: bin them, "
+                "or use 'aligned' or 'leace'."
+            )
+        m = LevelMoments.of(z, c, given, weights, patients, "transport")
+        rank = min(int(self.crowding * _smallest(m)), m.cells.width)
+        keep = {"given": given, "weights": weights, "patients": patients, "seed": seed}
+        if rank < FEWEST or (m.weight.sum(axis=1) > 0).sum() < 2:
+            logger.warning(
+                "transport wants two levels with %d patients in every cell of confounder and "
+                "adjustment set, and the smallest holds %.0f: 'aligned' is fitted instead.",
+                int(np.ceil(FEWEST / self.crowding)),
+                _smallest(m),
+            )
+            return Aligned(read=self.read).fit(z, c, **keep)
+        span = _span(m, rank)
+        mixture = self._mixture(z, m, span, given, weights)
+        mapped = mixture(tensor(z), tensor(c)).numpy()
+        rest = LEACE().fit((mapped - m.cells.centre) @ span, c, **keep)
+        if rest.is_identity:
+            return mixture
+        lifted = AffineMap(
+            span @ rest.left.numpy(),
+            rest.right.numpy() @ span.T,
+            m.cells.centre + span @ rest.centre.numpy(),
+        )
+        return Chain(mixture, lifted)
+
+    def _mixture(
+        self,
+        z: ndarray,
+        m: LevelMoments,
+        span: Float[ndarray, "d r"],
+        given: Given,
+        weights: Any,
+    ) -> MixtureMap:
+        here, strata = _met(m)
+        centre, weight = m.cells.centre, m.weight[np.ix_(here, strata)]
+        source = (m.mean[np.ix_(here, strata)] - centre) @ span
+        scatter = m.cells.scatter.reshape(*m.weight.shape, *m.cells.scatter.shape[1:])
+        own = span.T @ (scatter[np.ix_(here, strata)] / weight[:, :, None, None]) @ span
+        share = weight.sum(axis=1) / weight.sum()
+        common = np.einsum("l,lsqr->sqr", share, own)
+        carry = [[monge(a, b) for a, b in zip(level, common, strict=True)] for level in own]
+        told, prior = _strata(source, own, weight)
+        slope, bias = np.zeros((len(m.design), len(centre))), np.zeros(len(m.design))
+        if self.read == "image":
+            slope, bias = membership(z, m, given, weights, span.T, centre)
+            bias = bias + slope[:, : len(centre)] @ centre
+        return MixtureMap(
+            span=span,
+            centre=centre,
+            source=source,
+            target=np.einsum("l,lsr->sr", share, source),
+            carry=np.array(carry),
+            told=told,
+            prior=prior,
+            slope=slope[here],
+            bias=bias[here],
+            stretch=span.T,
+            design=m.design[here],
+            reads=self.read == "record",
+        )
+
+
+def monge(sigma: Float[ndarray, "r r"], reference: Float[ndarray, "r r"]) -> Float[ndarray, "r r"]:
+    """Return the symmetric A with  A sigma A = reference  that moves a Gaussian the least.
+
+    A = S^-1 (S reference S)^1/2 S^-1,  S = sigma^1/2.
+    """
+    root, inverse = _power(sigma, 0.5), _power(sigma, -0.5)
+    out: ndarray = inverse @ _power(root @ reference @ root, 0.5) @ inverse
+    return out
+
+
+def _power(sigma: Float[ndarray, "r r"], exponent: float) -> Float[ndarray, "r r"]:
+    values, vectors = np.linalg.eigh(sigma)
+    floor = SINGULAR * max(values[-1], np.finfo(float).tiny)
+    out: ndarray = (vectors * np.maximum(values, floor) ** exponent) @ vectors.T
+    return out
+
+
+def _met(m: LevelMoments) -> tuple[Int[ndarray, " l"], Int[ndarray, " s"]]:
+    """Return the levels and the strata in which any row weighs something."""
+    met = m.weight > 0
+    return np.flatnonzero(met.any(axis=1)), np.flatnonzero(met.any(axis=0))
+
+
+def _smallest(m: LevelMoments) -> float:
+    """Return Kish's size, in patients, of the smallest cell of the levels and strata met."""
+    weight2 = m.cells.weight2
+    sizes = m.cells.weight**2 / np.where(weight2 > 0, weight2, 1.0)
+    return float(sizes.reshape(m.weight.shape)[np.ix_(*_met(m))].min())
+
+
+def _span(m: LevelMoments, rank: int) -> Float[ndarray, "d r"]:
+    """Return an orthonormal basis of the coordinates that are kept.
+
+    What tells the strata apart (Fisher's discriminant and the differences of their means, at most
+    half of the room), and the leading principal axes within cells.
+    """
+    within = m.cells.scatter.sum(axis=0) / m.cells.weight.sum()
+    share = m.weight.sum(axis=1) / m.weight.sum()
+    means = np.einsum("l,lsd->sd", share, m.mean)[_met(m)[1]]
+    apart = means[1:] - means[0]
+    values, axes = np.linalg.eigh(within)
+    floor = SINGULAR * max(values[-1], np.finfo(float).tiny)
+    fisher = axes @ ((axes.T @ apart.T) / np.maximum(values, floor)[:, None])
+    telling = np.hstack([fisher, apart.T])
+    norms = np.linalg.norm(telling, axis=0)
+    telling = (telling / np.where(norms > 0, norms, 1.0))[:, : rank // 2]
+    basis = np.linalg.qr(np.hstack([telling, axes[:, ::-1][:, : rank - telling.shape[1]]]))[0]
+    return basis
+
+
+def _strata(
+    source: Float[ndarray, "L S r"], own: Float[ndarray, "L S r r"], weight: Float[ndarray, "L S"]
+) -> tuple[Float[ndarray, "L S r"], Float[ndarray, "L S"]]:
+    """Return the linear discriminants of the strata within each level.
+
+    The prior is that of all levels together: a level in which disease is frequent must not make its
+    films look ill.
+    """
+    share = weight.sum(axis=0) / weight.sum()
+    told, prior = np.zeros_like(source), np.zeros(weight.shape)
+    for level in range(len(source)):
+        pooled = np.einsum("s,sqr->qr", weight[level] / weight[level].sum(), own[level])
+        told[level] = source[level] @ _power(pooled, -1.0)
+        prior[level] = np.log(share) - 0.5 * np.einsum("sr,sr->s", told[level], source[level])
+    return told, prior
