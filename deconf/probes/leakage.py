@@ -50,7 +50,8 @@ class Leakage:
     p_values : mapping of attacker to float
         Against the permuted maximum over attackers: already corrected for their number.
     alone : mapping of attacker to float
-        Against its own permutations, as if no other attacker had been tried.
+        Its p-value had no other attacker been tried; how it was fitted (within strata, across
+        them, in order) makes no other attacker of it.
     below : mapping of attacker to float
         That luck reads *as badly* as this, against the permuted minimum over attackers.
     worst : str
@@ -260,7 +261,7 @@ def _judged(held: HeldOut, permutations: int, bootstraps: int, seed: int) -> Lea
     return Leakage(
         intervals=MappingProxyType(intervals),
         p_values=p,
-        alone=_p_values(scores, null >= reached),
+        alone=MappingProxyType(_alone(list(scores), null, observed)),
         below=_p_values(scores, lowest[:, None] <= observed + ROUNDING),
         worst=worst,
         floor=float(np.median(highest)),
@@ -280,6 +281,17 @@ def _p_values(names: Iterable[str], reached: np.ndarray) -> Mapping[str, float]:
     """Return (1 + #{permutations that reach the observed}) / (B + 1) of each attacker."""
     p = (1 + reached.sum(axis=0)) / (len(reached) + 1)
     return MappingProxyType({name: float(value) for name, value in zip(names, p, strict=True)})
+
+
+def _alone(names: list[str], null: np.ndarray, observed: np.ndarray) -> dict[str, float]:
+    """Return the p-value of each attacker against the maximum over its own fits."""
+    families = [name.split(",")[0] for name in names]
+    p = {}
+    for family in dict.fromkeys(families):
+        own = np.array([name == family for name in families])
+        reached = null[:, own].max(axis=1) >= observed[own].max() - ROUNDING
+        p[family] = float((1 + reached.sum()) / (len(null) + 1))
+    return p
 
 
 def _in_order(values: np.ndarray) -> np.ndarray:

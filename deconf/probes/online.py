@@ -190,19 +190,37 @@ def _path(
     strengths: tuple[float, ...],
     seed: int,
 ) -> Iterator[Tell]:
-    """Yield a logistic regression over an offset at each strength, started from the one before.
+    """Yield the coder at each strength."""
+    view = _features(coder, x, y, seed)
+    for W in offset_logistic(view(x), y, offset, strengths):
+        yield partial(_told, view, W)
 
-    min over W (p, L) of ‖W‖² / 2 − C Σ_i log softmax(offset_i + x_i W)[y_i], by L-BFGS.
-    scikit-learn's has no offset, and an indicator of the stratum would be penalised.
+
+def offset_logistic(
+    x: np.ndarray, y: np.ndarray, offset: np.ndarray, strengths: tuple[float, ...]
+) -> Iterator[np.ndarray]:
+    """Yield W (p, L) of a multinomial logistic regression over an offset, strength by strength.
+
+    min over W of ‖W‖² / 2 − C Σ_i log softmax(offset_i + x_i W)[y_i], by L-BFGS, each started from
+    the one before.  scikit-learn's has no offset, and an indicator of the stratum in its place
+    would be penalised.
 
     In principal coordinates, each divided by the root of its curvature 1 + C κ n sd² at W = 0,
     where κ is the mean of p (1 − p), the problem is about round and a few steps do.  Columns of W
     sum to zero at the optimum, so L − 1 contrasts of levels are all there is to find.
+
+    Parameters
+    ----------
+    x : (n, p) array
+    y : (n,) array of int
+    offset : (n, L) array
+        Log-probabilities to start from.
+    strengths : tuple of float
+        scikit-learn's C; 0 gives W = 0.
     """
-    view = _features(coder, x, y, seed)
-    basis, sd = exact_directions(features := view(x))
+    basis, sd = exact_directions(x)
     keep = sd > RELATIVE_ZERO * sd.max(initial=0.0)
-    basis, f = basis[:, keep], features @ basis[:, keep]
+    basis, f = basis[:, keep], x @ basis[:, keep]
     levels = offset.shape[1]
     contrasts = helmert(levels).T  # (L, L - 1), orthonormal
     prior = np.exp(log_softmax(offset, axis=1))
@@ -228,8 +246,7 @@ def _path(
                 options={"maxiter": 100, "ftol": 1e-7},
             )
             V = found.x.reshape(V.shape) * scale
-        W = basis @ V @ contrasts.T
-        yield partial(_told, view, W)
+        yield basis @ V @ contrasts.T
 
 
 def _told(view: View, W: np.ndarray, new: np.ndarray, base: np.ndarray) -> np.ndarray:

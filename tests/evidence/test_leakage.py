@@ -101,6 +101,19 @@ def test_more_attackers_raise_the_floor():
     assert all_of_them.floor > one.floor + 0.01
 
 
+def test_the_p_value_of_an_attacker_alone_is_that_of_an_audit_without_the_others():
+    rng = np.random.default_rng(3)
+    s, age = rng.integers(2, size=200), rng.standard_normal(200)
+    z = rng.standard_normal((200, 30)) + 0.1 * age[:, None]  # thin: fitted across strata as well
+    ask = {"codes": (age > 0).astype(int), "strata": s, "values": age, "seed": 0}
+    both = leakage(z, **ask, attackers=CHEAP)
+    for name in CHEAP:
+        one = leakage(z, **ask, attackers=[name])
+        assert len(one.intervals) == 4
+        assert both.alone[name] == one.p
+        assert both.p_values[one.worst] >= one.p
+
+
 def test_a_leak_in_one_stratum_of_two_is_diluted_not_lost():
     rng = np.random.default_rng(0)
     c, s = rng.integers(2, size=(2, 1000))

@@ -27,6 +27,7 @@ from deconf.probes.attackers.trees import Boosted as Boosted
 Effort = Literal["quick", "full"]
 
 QUICK = ("logistic", "quadratic", "knn", "boosted", "mlp")
+FULL = (*QUICK, "rbf")
 # What "full" lets grouped folds choose between; the linear ones tune themselves in any case.
 TUNED: Mapping[str, Any] = MappingProxyType(
     {
@@ -49,7 +50,7 @@ def settings_of(chosen: Iterable[str | Attacker] | None, effort: str) -> dict[st
     if effort not in ("quick", "full"):
         raise SettingsError(f"effort is {effort!r}: expected 'quick' or 'full'.")
     if chosen is None:
-        chosen = QUICK if effort == "quick" else attackers.names()
+        chosen = QUICK if effort == "quick" else FULL
     elif isinstance(chosen, str):
         chosen = [chosen]
     tuned: Mapping[str, Any] = TUNED if effort == "full" else {}
