@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from deconf.evidence.report import Report
 
 CHANCE = (0.5, "chance")
+TITLES = {
+    "conditional": "{statement}",
+    "marginal": "{confounder}, nothing held fixed",
+    "transfer": "{statement}, at sites the attackers did not learn at",
+}
 SAID = {
     WORST[1]: "the lowest of the environments, each its own",
     "pooled": "films as they come, the shortcut in place",
@@ -92,7 +97,7 @@ def leakage_forest(report: Report) -> list[dict[str, object]]:
     scale = Scale.around(ends, low=0.4, high=1.0, step=0.1)
     frame = report.leakage.assign(
         title=[
-            s if kind == "conditional" else f"{c}, nothing held fixed"
+            TITLES[kind].format(statement=s, confounder=c)
             for s, kind, c in zip(
                 report.leakage["statement"],
                 report.leakage["kind"],

@@ -8,103 +8,30 @@ knows the disease tells the scanner to some extent, and should.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from deconf.causal.columns import check_columns
 from deconf.causal.graph import CausalGraph
 from deconf.causal.invariance import Invariance
-from deconf.causal.overlap import FEW
 from deconf.causal.plan import make_plan
 from deconf.cohort.cohort import Cohort
-from deconf.cohort.splits import patient_split
 from deconf.errors import CohortError, SettingsError, did_you_mean, listing
-from deconf.evidence.verdict import Verdict, judge, undecided
-from deconf.maths.intervals import holm, multilevel_auroc
+from deconf.evidence.audited import COLUMNS, Audit
+from deconf.evidence.question import question_of, told_by_strata
+from deconf.evidence.remarks import remarks
+from deconf.evidence.transfer import sites_asked, transferred
+from deconf.evidence.verdict import judge, undecided
+from deconf.maths.intervals import holm
 from deconf.probes.attackers import Attacker
-from deconf.probes.cells import cells_of, levels_of
 from deconf.probes.leakage import Effort, Leakage, leakage
 
-__all__ = ["Audit", "Leakage", "audit", "leakage"]
+__all__ = ["COLUMNS", "Audit", "Leakage", "audit", "leakage"]
 
-FEWEST_ROWS = 20
 DRAWS = {"quick": (200, 500), "full": (1000, 2000)}  # permutations, bootstraps
-COLUMNS = (
-    "confounder", "kind", "given", "attacker", "auroc", "low", "high", "floor", "p", "n", "verdict"
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Audit:
-    """The verdict on each confounder, with the leakage it rests on.
-
-    Attributes
-    ----------
-    verdict : mapping of confounder to Verdict
-    invariances : mapping of confounder to Invariance
-        What was tested: the null hypothesis.
-    leakages : mapping of (confounder, kind) to Leakage
-        Kind is "conditional" (as the invariance says) or "marginal".
-    floors : mapping of (confounder, kind) to float
-        For "conditional" what attackers reach by luck; for "marginal" that, or the AUROC of the
-        confounder told from the adjustment set alone where it is higher: a clean embedding of a
-        disease that goes with the scanner still tells the scanner that well.
-    reasons : tuple of str
-        What was left out, merged or assumed, with counts.
-    """
-
-    verdict: Mapping[str, Verdict]
-    invariances: Mapping[str, Invariance]
-    leakages: Mapping[tuple[str, str], Leakage]
-    floors: Mapping[tuple[str, str], float]
-    reasons: tuple[str, ...] = ()
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row per confounder, kind and attacker.
-
-        Columns ``confounder``, ``kind``, ``given``, ``attacker``, ``auroc``, ``low`` and ``high``
-        (95 %, by patient), ``floor``, ``p`` (max-T over attackers, not yet Holm over confounders),
-        ``n`` (held-out patients) and ``verdict`` (of the confounder).
-        """
-        rows = [
-            {
-                "confounder": name,
-                "kind": kind,
-                "given": ", ".join(self.invariances[name].given) if kind == "conditional" else "",
-                "attacker": attacker,
-                "auroc": found.estimate,
-                "low": found.low,
-                "high": found.high,
-                "floor": self.floors[name, kind],
-                "p": leak.p_values[attacker],
-                "n": leak.n_test,
-                "verdict": str(self.verdict[name]),
-            }
-            for (name, kind), leak in self.leakages.items()
-            for attacker, found in leak.intervals.items()
-        ]
-        return pd.DataFrame(rows, columns=list(COLUMNS))
-
-    def __str__(self) -> str:
-        lines = []
-        for name, verdict in self.verdict.items():
-            lines.append(f"{name}  ({self.invariances[name]})")
-            lines.append(f"  {verdict.sentence}.")
-            marginal = self.leakages.get((name, "marginal"))
-            if marginal is not None and not marginal.reason and self.invariances[name].given:
-                floor = self.floors[name, "marginal"]
-                lines.append(
-                    f"  Without holding anything fixed: AUROC {marginal.estimate} by "
-                    f"{marginal.worst}; {floor:.2f} is to be expected of a clean embedding."
-                )
-        if self.reasons:
-            lines += ["Notes", *(f"  {reason}" for reason in self.reasons)]
-        return "\n".join(lines)
 
 
 def audit(
@@ -118,6 +45,7 @@ def audit(
     seed: int = 0,
     attackers: Iterable[str | Attacker] | None = None,
     margin: float = 0.05,
+    sites: str | None = None,
 ) -> Audit:
     """Ask fresh attackers whether confounders can still be read, as the graph says they must not.
 
@@ -133,11 +61,15 @@ def audit(
     graph : CausalGraph or text, optional
         Default: that of the representation, if it has a plan, else given the cohort's outcome.
     effort : "quick" or "full"
-        See `leakage`.  "full" also draws 1,000 permutations and 2,000 bootstraps.
+        See `leakage`.  "full" also draws 1,000 permutations and 2,000 bootstraps, looks for
+        quadratic features in the description length, and sends attackers to other sites.
     attackers : names or settings, optional
         Instead of those of the effort.
     margin : float
         See `deconf.evidence.verdict.judge`.
+    sites : column, optional
+        Attackers also learn at some of its levels and read the others: reported beside, with its
+        own floor; the verdict does not rest on it.  Default: with "full", the cohort's sites.
 
     Raises
     ------
@@ -151,6 +83,7 @@ def audit(
     z = embedded(representation, cohort)
     named = [confounders] if isinstance(confounders, str) else list(dict.fromkeys(confounders))
     invariances, notes = _invariances(representation, cohort, named, given, graph, z.shape[1])
+    sites = sites_asked(cohort, sites, effort)
     permutations, bootstraps = DRAWS.get(effort, DRAWS["quick"])
     # Holm multiplies the smallest p by the number of confounders: enough draws to go below 0.05.
     measure = partial(
@@ -167,22 +100,29 @@ def audit(
     unseen: dict[str, list[str]] = {}
     for name in named:
         invariance = invariances[name]
-        question = _question(table, patients, name, invariance.given)
+        question = question_of(table, patients, name, invariance.given)
         rows, levels, strata = z[question.rows], question.codes, question.strata
-        who, words = patients[question.rows], question.names
-        marginal = measure(rows, levels, None, who, names=words)
-        expected = told_by_strata(levels, strata, who, seed=seed)
+        who = patients[question.rows]
+        ask = partial(measure, names=question.names, values=question.values)
+        is_whole = invariance.is_identified and not invariance.given
+        marginal = ask(rows, levels, None, who, bits=is_whole)
+        expected = told_by_strata(levels, strata, who, values=question.values, seed=seed)
         if invariance.is_identified:
             found = marginal
-            if invariance.given:
-                numbers = question.numbers
-                found = measure(rows, levels, strata, who, names=words, numbers=numbers)
+            if not is_whole:
+                found = ask(rows, levels, strata, who, numbers=question.numbers, bits=True)
             leakages[name, "conditional"], floors[name, "conditional"] = found, found.floor
             unseen[name] = [*question.thin, *(f"too few to judge: {c}" for c in found.skipped)]
             notes += [f"{name}: {note}" for note in found.notes]
         leakages[name, "marginal"] = marginal
         floors[name, "marginal"] = float(np.fmax(marginal.floor, expected))
+        if invariance.is_identified and sites is not None:
+            far, told = transferred(z, cohort, name, invariance.given, sites, measure)
+            notes += told
+            if far is not None:
+                leakages[name, "transfer"], floors[name, "transfer"] = far, far.floor
         notes += question.notes
+        notes += remarks(name, invariance.given, leakages)
     tested = [name for name in named if (name, "conditional") in leakages]
     adjusted = holm(np.array([leakages[name, "conditional"].p for name in tested]))
     verdicts = {
@@ -251,70 +191,6 @@ def embedded(representation: Any, cohort: Cohort) -> np.ndarray:
             "of the cohort, one each."
         )
     return z
-
-
-def told_by_strata(
-    codes: np.ndarray, strata: np.ndarray, patients: np.ndarray, *, seed: int
-) -> float:
-    """Return the AUROC of the levels told from the stratum alone, on held-out patients.
-
-    The score of a row is the share of its level among training rows of its stratum.
-    """
-    train, test = patient_split(patients, 0.5, strata=codes, seed=seed)
-    stratum = np.unique(strata, return_inverse=True)[1]
-    counts = np.zeros((stratum.max() + 1, codes.max() + 1))
-    np.add.at(counts, (stratum[train], codes[train]), 1)
-    # Half a row each way: a stratum unseen in training is told nothing.
-    share = (counts + 0.5) / (counts + 0.5).sum(1, keepdims=True)
-    return multilevel_auroc(share[stratum[test]], codes[test])
-
-
-@dataclass(frozen=True)
-class _Question:
-    """One confounder and its strata as arrays, rows with missing values left out."""
-
-    rows: np.ndarray
-    codes: np.ndarray
-    names: tuple[str, ...]
-    strata: np.ndarray
-    numbers: np.ndarray | None
-    thin: list[str]
-    notes: list[str]
-
-
-def _question(
-    table: pd.DataFrame, patients: np.ndarray, confounder: str, given: Sequence[str]
-) -> _Question:
-    levels, cells = levels_of(table[confounder]), cells_of(table, given)
-    rows = np.flatnonzero((levels.codes >= 0) & cells.known)
-    if len(rows) < FEWEST_ROWS:
-        needed = listing([confounder, *given])
-        raise CohortError(
-            f"{len(rows)} of {len(table):,} rows have {needed} recorded: an audit needs at least "
-            f"{FEWEST_ROWS}, and some hundreds to decide anything. Bring more rows"
-            + (", or condition on fewer columns (given=)." if given else ".")
-        )
-    present, codes = np.unique(levels.codes[rows], return_inverse=True)
-    names = tuple(levels.names[k] for k in present)
-    if len(present) < 2:
-        raise CohortError(
-            f"in all {len(rows):,} usable rows {names[0]}: there is nothing to audit. "
-            "Bring rows of another level."
-        )
-    strata, who = cells.labels[rows], patients[rows]
-    thin = []
-    for stratum in np.unique(strata) if given else ():
-        for level, name in enumerate(names):
-            count = len(np.unique(who[(strata == stratum) & (codes == level)]))
-            if count < FEW:
-                thin.append(f"{count or 'no'} {name} patients with {stratum}")
-    notes = [levels.note] if levels.note else []
-    if no_level := int((levels.codes < 0).sum()):
-        notes.append(f"{no_level:,} rows left out: {confounder} is missing")
-    if no_cell := int(((levels.codes >= 0) & ~cells.known).sum()):
-        notes.append(f"{no_cell:,} rows left out for {confounder}: {listing(given)} missing")
-    numbers = None if cells.numbers is None else cells.numbers[rows]
-    return _Question(rows, codes, names, strata, numbers, thin, notes)
 
 
 def _invariances(

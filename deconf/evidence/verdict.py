@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from deconf.errors import SettingsError, listing
 from deconf.maths.intervals import Interval
-
-if TYPE_CHECKING:
-    from deconf.probes.leakage import Leakage
+from deconf.probes.held_out import POOLED
+from deconf.probes.leakage import Leakage, measure
 
 Word = Literal["clean", "leaks", "undecided"]
 
@@ -82,7 +81,8 @@ def judge(
     """Return the verdict on one confounder.
 
     ``leaks`` when the p-value is below 0.05 and the worst AUROC above floor + 0.02; ``clean`` when
-    the upper 95 % limit is below floor + margin and every cell was supported; else ``undecided``.
+    the upper 95 % limit is below floor + margin, every cell was supported and no attacker reads
+    worse than luck (an artefact, see `Leakage.artefacts`); else ``undecided``.
     Where both hold (a certain leak smaller than the margin) it is ``leaks``: a small leak was seen.
     Clean also asks that a leak as large as the margin would have been seen, that is that the 95th
     percentile of the null lies within the margin: a handful of patients may put the estimate so
@@ -113,7 +113,10 @@ def judge(
     if leakage.reason:
         return undecided(leakage.reason)
     within = f" within {' and '.join(given)}" if given else ""
-    reads = f"{confounder}{within} at AUROC {leakage.estimate}, chance floor {leakage.floor:.2f}"
+    reads = (
+        f"{confounder}{within} at {measure(leakage.worst)} {leakage.estimate}, "
+        f"chance floor {leakage.floor:.2f}"
+    )
     found = Verdict(
         "undecided",
         "",
@@ -134,6 +137,13 @@ def judge(
             f"no leak above {margin:g} found by {', '.join(leakage.attackers)} "
             f"at n = {leakage.n_test:,} held-out patients"
         )
+        if leakage.artefacts:
+            sentence = (
+                f"undecided: {none}, but {' and '.join(map(_spoken, leakage.artefacts))} "
+                f"read{_s(*leakage.artefacts)} {confounder}{within} worse than luck does: an "
+                f"artefact, which shows nothing{_assuming(assumptions)}"
+            )
+            return replace(found, sentence=sentence)
         if not unsupported:
             return replace(found, word="clean", sentence=none + _assuming(assumptions))
         sentence = (
@@ -201,11 +211,10 @@ def _remedy(leakage: Leakage) -> str:
 
 
 def _spoken(attacker: str) -> str:
-    name = attacker.removesuffix(", pooled")
-    pooled = " fitted across strata" if name != attacker else ""
-    return SPOKEN.get(name, name) + pooled
+    base = attacker.split(",")[0]
+    return SPOKEN.get(base, base) + (" fitted across strata" if POOLED in attacker else "")
 
 
-def _s(attacker: str) -> str:
-    plural = attacker.removesuffix(", pooled") in ("knn", "boosted")
+def _s(*attackers: str) -> str:
+    plural = len(attackers) > 1 or attackers[0].split(",")[0] in ("knn", "boosted")
     return "" if plural else "s"

@@ -8,13 +8,14 @@ it inside a cell is handed on as ``numbers`` so that the audit can take it out a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
 from deconf.maths.kinds import codes, is_categorical, numbers, said
+from deconf.probes.target import PARTS
 
 # A number is cut into at most so many cells, each of at least so many rows.
 QUANTILE_CELLS = 5
@@ -22,15 +23,21 @@ ROWS_PER_CELL = 50
 # A confounder with more levels than this keeps the most frequent; the rest are read as one.
 MOST_LEVELS = 12
 MISSING = -1
+RARE = "{} has {} levels: the {} rarest are audited as one"
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The levels of a confounder: ``codes`` (n,) with -1 for missing, and their ``names``."""
+    """The levels of a confounder: ``codes`` (n,) with -1 for missing, and their ``names``.
+
+    ``order`` (n,) holds what films can be put in order by: the number itself, or the places of
+    ordered levels; nan for missing.  None where levels have no order.
+    """
 
     codes: np.ndarray
     names: tuple[str, ...]
     note: str = ""
+    order: np.ndarray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -58,17 +65,29 @@ class Cells:
 def levels_of(column: pd.Series) -> Levels:
     """Return the levels of a confounder; a number is cut into thirds of equal size.
 
+    Three levels or more have an order where pandas says so (``Categorical(..., ordered=True)``).
+    Whole numbers that are read as categories have none: 1, 2, 3 may be wards.
+
     Examples
     --------
     >>> levels_of(pd.Series(["AP", "PA", None], name="view"))
     Levels(codes=array([ 0,  1, -1]), names=('view=AP', 'view=PA'), note='')
     """
     if not is_categorical(column):
-        return Levels(*_quantile_cells(column, 3), f"{column.name} is a number: audited by thirds")
+        note = (
+            f"{column.name} is a number: its thirds are read (AUROC), and its order (concordance)"
+        )
+        return Levels(*_quantile_cells(column, PARTS), note, _numbers(column))
     code, values = codes(column)
     names = [f"{column.name}={said(value)}" for value in values]
+    order, note = None, ""
+    if getattr(column.dtype, "ordered", False) and len(names) > 2:
+        order = np.where(code >= 0, code, np.nan)
+        note = (
+            f"{column.name} has ordered levels: each is read (AUROC), and their order (concordance)"
+        )
     if len(names) <= MOST_LEVELS:
-        return Levels(np.asarray(code), tuple(names))
+        return Levels(np.asarray(code), tuple(names), note, order)
     counts = np.bincount(code[code >= 0], minlength=len(names))
     kept = np.sort(np.argsort(-counts, kind="stable")[: MOST_LEVELS - 1])
     place = np.full(len(names) + 1, MOST_LEVELS - 1)
@@ -77,7 +96,8 @@ def levels_of(column: pd.Series) -> Levels:
     return Levels(
         place[code],
         (*(names[k] for k in kept), f"{column.name}=one of {merged} rarer"),
-        f"{column.name} has {len(names)} levels: the {merged} rarest are audited as one",
+        "; ".join(filter(None, [note, RARE.format(column.name, len(names), merged)])),
+        order,
     )
 
 

@@ -9,6 +9,7 @@ which whitening would blow up to unit variance and then call a leak.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 
@@ -20,6 +21,8 @@ View = Callable[[np.ndarray], np.ndarray]
 RELATIVE_ZERO = 1e-5
 # Standardised values are cut here: one wild pixel value, squared, would outvote everyone.
 CLIP_SD = 6.0
+# Columns are sorted in strips of about so many numbers.
+STRIP = 1 << 22
 # Up to this side length an exact eigendecomposition is cheaper than a randomised one.
 EXACT_SIDE = 700
 
@@ -55,7 +58,7 @@ def principal(x: np.ndarray, components: int, *, seed: int) -> tuple[np.ndarray,
     n, d = x.shape
     components = max(1, min(components, n - 1, d))
     if min(n, d) <= EXACT_SIDE:
-        basis, sd = _exact(x)
+        basis, sd = exact_directions(x)
     else:
         from sklearn.utils.extmath import randomized_svd
 
@@ -101,15 +104,17 @@ def with_telling_coordinates(
 ) -> View:
     """Return `compressed` whitened coordinates beside the single ones that differ most by level.
 
-    Most by mean, and most by square: a trace in one coordinate of a thousand is spread so thin
-    over the principal components that no tree would split on it.
+    Most by mean, by square, and by distribution function (tails that leave mean and variance
+    alone): a trace in one coordinate of a thousand is spread so thin over the principal components
+    that no tree would split on it.
     """
     view = standardise(z)
     compress = compressed(z, components, whiten=True, seed=seed)
     if z.shape[1] <= components:  # compressed keeps the coordinates themselves
         return compress
     x = view(z)
-    telling = np.union1d(_most_telling(x, codes, count), _most_telling(x**2, codes, count))
+    by_moment = (_most_telling(x**power, codes, count) for power in (1, 2))
+    telling = reduce(np.union1d, by_moment, _most_uneven(x, codes, count))
     return lambda new: np.hstack([compress(new), view(new)[:, telling]])
 
 
@@ -129,7 +134,7 @@ def row_span(x: np.ndarray) -> View:
     n, d = x.shape
     if d <= n:
         return lambda new: new
-    basis, sd = _exact(x)
+    basis, sd = exact_directions(x)
     basis = basis[:, sd > RELATIVE_ZERO * sd.max(initial=0.0)]
     return lambda new: new @ basis
 
@@ -177,7 +182,7 @@ def _whitening_for_contrast(x: np.ndarray, *, seed: int) -> View:
     budget = max(2, min(d, n // 5, 256))
     if d <= budget or 2 * d > n:  # beyond n / 2 the quiet end is sampling noise
         return whitened(x, budget, seed=seed)
-    basis, sd = _exact(x)
+    basis, sd = exact_directions(x)
     rank = int((sd > RELATIVE_ZERO * sd.max(initial=0.0)).sum())
     keep = np.r_[: min(budget, rank)]
     if rank > budget:
@@ -186,7 +191,7 @@ def _whitening_for_contrast(x: np.ndarray, *, seed: int) -> View:
     return lambda new: np.clip(new @ basis / sd, -CLIP_SD, CLIP_SD)
 
 
-def _exact(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def exact_directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Principal directions and sd by the smaller Gram matrix, largest first."""
     n, d = x.shape
     if d <= n:
@@ -214,3 +219,26 @@ def _most_telling(columns: np.ndarray, codes: np.ndarray, count: int) -> np.ndar
         between += len(here) * (here.mean(0) - columns.mean(0)) ** 2
     share = np.where(total > 0, between / np.where(total > 0, total, 1.0), 0.0)
     return np.sort(np.argsort(-share, kind="stable")[:count])
+
+
+def _most_uneven(columns: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
+    """Return the columns in which a level's distribution lies farthest from that of all rows.
+
+    Kolmogorov & Smirnov: √n_level max |F_level - F|, the largest over levels.
+    """
+    n, d = columns.shape
+    levels, code = np.unique(codes, return_inverse=True)
+    far = np.zeros(d)
+    share = np.arange(1, n + 1)[:, None] / n
+    for start in range(0, d, step := max(1, STRIP // n)):
+        part = columns[:, start : start + step]
+        order = np.argsort(part, axis=0, kind="stable")
+        ordered = np.take_along_axis(part, order, axis=0)
+        is_last = np.ones(part.shape, dtype=bool)  # of equal values: in between the gap is no gap
+        is_last[:-1] = ordered[1:] != ordered[:-1]
+        for level in range(len(levels)):
+            size = (code == level).sum()
+            gap = (np.cumsum(code[order] == level, axis=0) / size - share) * is_last
+            here = np.sqrt(size) * np.abs(gap).max(axis=0)
+            far[start : start + step] = np.maximum(far[start : start + step], here)
+    return np.sort(np.argsort(-far, kind="stable")[:count])

@@ -21,6 +21,8 @@ from scipy.stats import rankdata
 
 from deconf.cohort.splits import patient_split
 from deconf.probes.attackers import Attacker
+from deconf.probes.sites import sites_apart
+from deconf.probes.target import is_number
 
 # A level needs this many patients on each side of the split to be trained on and judged.
 FEWEST_PATIENTS = 2
@@ -29,6 +31,8 @@ FEWEST_PATIENTS = 2
 PATIENTS_PER_COORDINATE = 10
 # Rows of a stratum per column needed to take a number out of it by least squares.
 ROWS_PER_COLUMN = 5
+# How the name of a fit says what was fitted.
+IN_ORDER, POOLED = ", in order", ", pooled"
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,14 @@ class HeldOut:
     ----------
     rows : (m,) array of int
         The held-out rows, as numbers of the input; the arrays below follow this order.
-    scores : mapping of attacker name to (m, L) array
-        Comparable within a stratum only.
+    scores : mapping of attacker name to (m, L) or (m, 1) array
+        Comparable within a stratum only.  One column where a number was put in order; the name
+        then says so: "boosted, in order".
     codes, strata, patients : (m,) arrays
+        Strata as judged: with sites apart, a site's share of a stratum.
+    values : (m,) array
+        The numbers to be put in order, freed of what ``numbers`` explain; the codes where none
+        were given.
     trained_on : (t,) array of int
         The training rows.
     skipped : tuple of str
@@ -53,6 +62,7 @@ class HeldOut:
     codes: np.ndarray
     strata: np.ndarray
     patients: np.ndarray
+    values: np.ndarray
     trained_on: np.ndarray
     skipped: tuple[str, ...]
 
@@ -66,6 +76,8 @@ def read_held_out(
     *,
     names: tuple[str, ...] | None = None,
     numbers: np.ndarray | None = None,
+    values: np.ndarray | None = None,
+    sites: np.ndarray | None = None,
     most_rows: int = 5000,
     seed: int,
 ) -> HeldOut:
@@ -87,46 +99,64 @@ def read_held_out(
         in a straight line and a parabola, is taken out of embeddings (fitted on training rows)
         and of the ranks of held-out scores, else a wide stratum would look like a leak.  Ranks,
         since residuals of a skewed score have mean zero at every level and an AUROC off one half.
+    values : (n,) array of float, optional
+        A confounder that is a number, or whose levels have an order: attackers that can are also
+        fitted to these.
+    sites : (n,) array, optional
+        Half of the sites instead of half of the patients; judged within site.
     most_rows : int
         Training patients beyond this many rows are not used: attackers hardly gain, and wait.
     """
     names = names or tuple(f"level {k}" for k in range(int(codes.max()) + 1))
-    pairs = np.unique(np.stack([_numbered(strata), codes]), axis=1, return_inverse=True)[1]
-    train, test = patient_split(patients, 0.5, strata=pairs, seed=seed)
-    train = _at_most(train, patients, most_rows, seed)
-    kept, skipped = _judged(codes, strata, patients, train, test, names)
+    if sites is None:
+        pairs = np.unique(np.stack([_numbered(strata), codes]), axis=1, return_inverse=True)[1]
+        train, test = patient_split(patients, 0.5, strata=pairs, seed=seed)
+        within = strata
+    else:
+        train, test = sites_apart(codes, strata, patients, sites, seed=seed)
+        within = np.array([f"{a}, {b}" for a, b in zip(strata, sites, strict=True)])
+    train = at_most(train, patients, most_rows, seed)
+    kept, skipped = _judged(codes, strata, within, patients, train, test, names)
     train, test = train[kept[train]], test[kept[test]]
     scores: dict[str, np.ndarray] = {}
     if len(test):
-        x = z if numbers is None else _without(z, numbers, strata, train)
+        x = z if numbers is None else without(z, numbers, strata, train)
         stratum = _numbered(strata)
         smallest = min(
             len(np.unique(patients[train][stratum[train] == s])) for s in np.unique(stratum[test])
         )
         thin = PATIENTS_PER_COORDINATE * z.shape[1]
         is_pooled = len(np.unique(stratum[test])) > 1 and smallest < thin
-        centred = _without(z, numbers, strata, train, centre=True) if is_pooled else x
+        centred = without(z, numbers, strata, train, centre=True) if is_pooled else x
         everywhere = np.zeros_like(stratum)
+        targets = {"": codes}
+        if values is not None:
+            free = without(values[:, None], numbers, strata, train, centre=True)[:, 0]
+            targets[IN_ORDER] = free
         for name, attacker in settings.items():
-            fits = {name: (x, stratum)}
-            if is_pooled:
-                fits[f"{name}, pooled"] = (centred, everywhere)
-            for fit, (rows, groups) in fits.items():
-                scores[fit] = _scored(
-                    attacker, rows, codes, groups, patients, train, test, len(names), seed
-                )
-        if numbers is not None:
-            own = np.arange(len(test))
-            for fit, s in scores.items():
-                ranks = _ranked(s, strata[test])
-                scores[fit] = _without(ranks, numbers[test], strata[test], own)
-    return HeldOut(test, scores, codes[test], strata[test], patients[test], train, skipped)
+            for kind, target in targets.items():
+                if kind and not getattr(attacker, "reads_numbers", False):
+                    continue
+                fits = {f"{name}{kind}": (x, stratum)}
+                if is_pooled:
+                    fits[f"{name}{kind}{POOLED}"] = (centred, everywhere)
+                for fit, (rows, groups) in fits.items():
+                    scores[fit] = _scored(
+                        attacker, rows, target, groups, patients, train, test, len(names), seed
+                    )
+    judged = (codes if values is None else values)[test].astype(float)
+    if numbers is not None:
+        own = np.arange(len(test))
+        for fit, s in scores.items():
+            scores[fit] = without(_ranked(s, within[test]), numbers[test], within[test], own)
+        judged = without(judged[:, None], numbers[test], within[test], own)[:, 0]
+    return HeldOut(test, scores, codes[test], within[test], patients[test], judged, train, skipped)
 
 
 def _scored(
     attacker: Attacker,
     z: np.ndarray,
-    codes: np.ndarray,
+    target: np.ndarray,
     groups: np.ndarray,
     patients: np.ndarray,
     train: np.ndarray,
@@ -135,11 +165,13 @@ def _scored(
     seed: int,
 ) -> np.ndarray:
     """Fit on each group's training rows and score its held-out rows; absent levels score 0."""
-    scores = np.zeros((len(test), levels))
+    scores = np.zeros((len(test), 1 if is_number(target) else levels))
     for group in np.unique(groups[test]):
         fit_rows = train[groups[train] == group]
         here = np.flatnonzero(groups[test] == group)
-        seen, inner = np.unique(codes[fit_rows], return_inverse=True)
+        seen, inner = np.array([0]), target[fit_rows]
+        if not is_number(target):
+            seen, inner = np.unique(inner, return_inverse=True)
         probe = attacker.fit(z[fit_rows], inner, patients=patients[fit_rows], seed=seed)
         scores[here[:, None], seen] = probe.scores(z[test[here]])
     return scores
@@ -148,35 +180,44 @@ def _scored(
 def _judged(
     codes: np.ndarray,
     strata: np.ndarray,
+    within: np.ndarray,
     patients: np.ndarray,
     train: np.ndarray,
     test: np.ndarray,
     names: tuple[str, ...],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return which rows are judged, and what is left out in words."""
+    """Return which rows are used, and what is left out in words.
+
+    A level counts in a part (a stratum, or a site's share of one) with enough patients to train
+    on in its stratum and to judge in the part; a part counts with two such levels.
+    """
     kept, skipped = np.zeros(len(codes), dtype=bool), []
-    for stratum in np.unique(strata):
-        here = strata == stratum
+    is_test = np.zeros(len(codes), dtype=bool)
+    is_test[test] = True
+    for part in np.unique(within if within is strata else within[test]):
+        here = within == part
+        stratum = strata == strata[np.argmax(here)]
         enough = []
         for level in np.unique(codes[here]):
-            cell = here & (codes == level)
-            trained, tested = (len(np.unique(patients[s][cell[s]])) for s in (train, test))
+            trained = len(np.unique(patients[train][(stratum & (codes == level))[train]]))
+            tested = len(np.unique(patients[here & is_test & (codes == level)]))
             if min(trained, tested) >= FEWEST_PATIENTS:
                 enough.append(level)
             else:
                 skipped.append(
-                    f"{names[level]} in {stratum}: {trained} training, {tested} held-out patients"
+                    f"{names[level]} in {part}: {trained} training, {tested} held-out patients"
                 )
         if len(enough) > 1:
-            kept |= here & np.isin(codes, enough)
+            usable = np.isin(codes, enough)
+            kept |= (here & is_test & usable) | (stratum & ~is_test & usable)
         elif len(np.unique(codes[here])) == 1 and enough:
-            skipped.append(f"{stratum}: only {names[enough[0]]} occurs")
+            skipped.append(f"{part}: only {names[enough[0]]} occurs")
         elif enough:
-            skipped.append(f"{stratum}: only {names[enough[0]]} has patients enough")
+            skipped.append(f"{part}: only {names[enough[0]]} has patients enough")
     return kept, tuple(skipped)
 
 
-def _without(
+def without(
     values: np.ndarray,
     numbers: np.ndarray | None,
     strata: np.ndarray,
@@ -227,7 +268,7 @@ def ranks_within(
     return np.asarray(ranks[:, 0] / np.bincount(place)[place])
 
 
-def _at_most(rows: np.ndarray, patients: np.ndarray, most: int, seed: int) -> np.ndarray:
+def at_most(rows: np.ndarray, patients: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Keep whole patients, at random, until the next would pass the limit of rows."""
     if len(rows) <= most:
         return rows

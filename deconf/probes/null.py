@@ -1,16 +1,19 @@
 """The null of a leakage test: levels dealt to other patients of the same stratum.
 
 Attackers stay as they are; held-out levels are permuted within strata, whole patients at a
-time, and the statistic is the maximum over attackers.
+time.  The maximum of the statistics over attackers is what the strongest reaches by luck.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 import numpy as np
 from scipy.stats import rankdata
 
+from deconf.maths.concordance import permuted_concordances, stratified_concordances
+from deconf.maths.intervals import BLOCK
 from deconf.maths.permutation import permutations_within
 
 # Share of a level's variance within strata that no permutation moves.  A leak of AUROC A lifts the
@@ -19,30 +22,53 @@ MOST_UNMOVED = 0.04
 FILM_LIMITS = (4, 2, 1)
 
 
-def permuted_maximum(
+def permuted(
     scores: Mapping[str, np.ndarray],
     codes: np.ndarray,
     strata: np.ndarray,
     patients: np.ndarray,
     *,
+    values: np.ndarray | None = None,
     permutations: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the (B,) permuted maximum over attackers and the (attackers,) observed AUROCs.
+    """Return the (B, attackers) permuted statistics and the (attackers,) observed ones.
+
+    One permutation moves the levels and the numbers of a row together and serves all attackers,
+    so that a maximum over them is a maximum of what happened together.
 
     Scores never move, so neither do their ranks, and an AUROC is linear in who carries which
-    level: AUROC = Σ_i a[i, c_i] + const.  A permutation costs one look-up per row.
+    level: AUROC = Σ_i a[i, c_i] + const.  A permutation costs one look-up per row.  A score of one
+    column is judged by its concordance with ``values`` (default: the codes), which is not linear
+    and costs a sort.
     """
-    forms = [_linear_form(values, codes, strata) for values in scores.values()]
-    a = np.stack([form for form, _ in forms])
-    const = np.array([value for _, value in forms])
-    rows = np.arange(len(codes))
-    observed = a[:, rows, codes].sum(1) + const
-    null = [
-        (a[:, rows, codes[index]].sum(1) + const).max()
-        for index in permutations_within(strata, patients, times=permutations, seed=seed)
+    order = codes if values is None else values
+    one, rows = np.ones((1, len(codes))), np.arange(len(codes))
+    forms = {
+        name: _linear_form(score, codes, strata)
+        for name, score in scores.items()
+        if score.shape[1] > 1
+    }
+    observed = [
+        forms[name][0][rows, codes].sum() + forms[name][1]
+        if name in forms
+        else stratified_concordances(score[:, 0], order, strata, one)[0]
+        for name, score in scores.items()
     ]
-    return np.array(null), observed
+    null = np.empty((permutations, len(scores)))
+    draws = permutations_within(strata, patients, times=permutations, seed=seed)
+    step = max(1, BLOCK // len(codes))
+    for first in range(0, permutations, step):
+        index = np.array(list(islice(draws, step)))
+        dealt = codes[index]
+        for j, (name, score) in enumerate(scores.items()):
+            if name in forms:
+                a, const = forms[name]
+                found = a[rows, dealt].sum(1) + const
+            else:
+                found = permuted_concordances(score[:, 0], order, strata, index)
+            null[first : first + len(index), j] = found
+    return null, np.array(observed)
 
 
 def _linear_form(

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from deconf.errors import CohortError, SettingsError
 from deconf.maths.intervals import multilevel_auroc
-from deconf.probes.attackers import Logistic, Neighbours, attackers
-from deconf.probes.coordinates import row_span, second_order, standardise
-from deconf.probes.tuning import tuned_logistic
+from deconf.probes.attackers import (
+    TUNED,
+    Boosted,
+    Logistic,
+    Neighbours,
+    Network,
+    RadialBasis,
+    attackers,
+)
+from deconf.probes.coordinates import (
+    row_span,
+    second_order,
+    standardise,
+    with_telling_coordinates,
+)
+from deconf.probes.tuning import tuned_linear
 
 NAMES = attackers.names()
 
@@ -64,6 +79,31 @@ def test_boosted_trees_find_a_step_in_one_coordinate_of_five_hundred():
     c = (np.abs(z[:, 7]) > 0.67).astype(int)
     assert held_out_auroc("boosted", z, c) > 0.95
     assert held_out_auroc("logistic", z, c) < 0.57
+
+
+def test_boosted_trees_find_tails_of_one_coordinate_of_five_hundred_that_no_moment_shows():
+    rng = np.random.default_rng(0)
+    z, c = rng.standard_normal((2000, 500)), np.sort(rng.integers(2, size=2000))
+    far = rng.random(2000) < 0.1  # a narrow core and rare films far out: mean 0, variance 1
+    odd = np.where(far, 2.8 * rng.choice([-1, 1], 2000), 0.5 * rng.standard_normal(2000))
+    z[:, 7] = np.where(c, odd / np.sqrt(0.1 * 2.8**2 + 0.9 * 0.25), z[:, 7])
+    z[:, 8] = 0.0  # all ties, in the order of the levels
+    mixed = rng.permutation(2000)
+    z, c = z[mixed], c[mixed]
+    assert held_out_auroc("boosted", z, c) > 0.62
+    for name in ("logistic", "quadratic"):
+        assert held_out_auroc(name, z, c) < 0.55
+
+
+def test_ties_in_the_order_of_the_table_do_not_make_a_coordinate_telling():
+    rng = np.random.default_rng(0)
+    c = np.repeat([0, 1], 300)
+    z = np.where(rng.random((600, 80)) < 0.9, 0.0, 1.0)  # mostly zero, whatever the level
+    z[:, 70] = rng.standard_normal(600) + c
+    view = with_telling_coordinates(z, c, 4, seed=0, count=1)
+    expected = standardise(z)(z)[:, 70]
+    assert any(np.allclose(column, expected) for column in view(z).T)
+    assert view(z).shape[1] == 4 + 1 + 1  # by mean and by distribution; by square another
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,10 +181,10 @@ def test_one_wild_value_does_not_blind_the_quadratic_attacker():
 def test_fitting_in_the_span_of_the_rows_is_exact_when_there_are_more_coordinates_than_rows():
     z, c = planted("mean", n=40, d=90)
     x = standardise(z)(z)
-    whole = tuned_logistic(x, c, None, (0.01,), seed=0)(x)
+    whole = tuned_linear(x, c, None, (0.01,), seed=0)(x)
     span = row_span(x)
     assert span(x).shape[1] <= 40
-    within = tuned_logistic(span(x), c, None, (0.01,), seed=0)(span(x))
+    within = tuned_linear(span(x), c, None, (0.01,), seed=0)(span(x))
     np.testing.assert_allclose(within, whole, atol=0.01)  # the optimiser stops at 0.001
 
 
@@ -200,3 +240,68 @@ def test_a_fit_stopped_short_warns_nobody(recwarn):
         rng.standard_normal((300, 60)), rng.integers(2, size=300), seed=0
     )
     assert not [w for w in recwarn if issubclass(w.category, ConvergenceWarning)]
+
+
+# ------------------------------------------------------------------ chosen by patient-grouped folds
+
+
+def test_of_many_trees_few_are_taken_where_only_a_patients_own_films_agree():
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(60), 8)
+    c = rng.integers(2, size=60)[patients]
+    z = rng.standard_normal((60, 10))[patients] + 0.01 * rng.standard_normal((480, 10))
+    choosing = Boosted(trees=(5, 60), leaves=(4, 8))
+    by_film = choosing.fit(z, c, seed=0).scores(z)
+    by_patient = choosing.fit(z, c, seed=0, patients=patients).scores(z)
+    assert np.abs(by_patient).mean() < np.abs(by_film).mean() / 3
+
+
+def test_trees_deep_enough_are_taken_where_one_split_does_not_do():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((1600, 3))
+    c = (z.prod(1) > 0).astype(int)  # three signs: a sum of single splits cannot say it
+    half = 800
+    stumps = Boosted(leaves=(2,)).fit(z[:half], c[:half], seed=0).scores(z[half:])
+    chosen = Boosted(leaves=(2, 8)).fit(z[:half], c[:half], seed=0).scores(z[half:])
+    assert multilevel_auroc(stumps, c[half:]) < 0.8
+    assert multilevel_auroc(chosen, c[half:]) > 0.95
+
+
+def test_the_width_that_does_best_on_other_patients_is_taken_and_averaged_over_thirds():
+    z, c = planted("mean", n=400, d=6)
+    tried = [Network(hidden=(width, width)).fit(z, c, seed=0).scores(z) for width in (1, 64)]
+    chosen = Network(hidden=(1, 64)).fit(z, c, seed=0).scores(z)
+    assert any(np.allclose(chosen, scores) for scores in tried)
+    # The mean of three log-probabilities adds up to less than one, that of a single one to one.
+    single = Network(hidden=(64,)).fit(z, c, seed=0).scores(z)
+    np.testing.assert_allclose(np.exp(single).sum(1), 1)
+    assert (np.exp(chosen).sum(1) < 1 - 1e-6).any()
+
+
+def test_a_kernel_as_narrow_as_the_clusters_is_chosen():
+    rng = np.random.default_rng(0)
+    z = rng.uniform(-2, 2, size=(1600, 2))
+    c = (np.floor(z[:, 0]) + np.floor(z[:, 1])).astype(int) % 2  # a chessboard
+    half = 800
+
+    def read(*widths: tuple[float, ...]) -> float:
+        probe = RadialBasis(widths=widths).fit(z[:half], c[:half], seed=0)
+        return multilevel_auroc(probe.scores(z[half:]), c[half:])
+
+    narrow, wide = read((0.2,)), read((2.0,))
+    assert narrow > wide + 0.3
+    assert read((0.2,), (2.0,)) == pytest.approx(narrow)
+
+
+@pytest.mark.parametrize("name", sorted(TUNED))
+def test_settings_of_the_full_effort_let_folds_choose_and_include_those_of_the_quick(name):
+    quick, full = attackers[name](), TUNED[name]
+    choices = [
+        (getattr(quick, f.name), getattr(full, f.name))
+        for f in fields(full)
+        if isinstance(getattr(full, f.name), tuple) and f.name != "strengths"
+    ]
+    assert any(len(many) > len(one) for one, many in choices)
+    for one, many in choices:
+        if name != "mlp":
+            assert set(one) <= set(many)
