@@ -263,7 +263,7 @@ def ranks_within(
     """
     ranks = _ranked(score[:, np.newaxis], strata)
     if numbers is not None:
-        ranks = _without(ranks, numbers, strata, np.arange(len(ranks)))
+        ranks = without(ranks, numbers, strata, np.arange(len(ranks)))
     place = _numbered(strata)
     return np.asarray(ranks[:, 0] / np.bincount(place)[place])
 
