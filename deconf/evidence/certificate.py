@@ -115,4 +115,6 @@ def figures_of(found: Audit) -> tuple[Figure, ...]:
 
 
 def _python(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    """Return Python's own types; a figure that is not there is None."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and np.isnan(value) else value

@@ -20,7 +20,7 @@ from deconf.maths.equivalence import equivalence_of_draws
 from deconf.maths.intervals import Interval, factorised, interval, stratified_aurocs
 from deconf.maths.kernels import Kernel, categories, gaussian
 from deconf.probes.held_out import ranks_within
-from deconf.probes.null import exchangeable_rows, permuted_maximum
+from deconf.probes.null import exchangeable_rows, permuted
 
 # Median distance of two numbers drawn evenly from 0 to 1, which is what ranks are.
 WIDTH = 1 - 0.5**0.5
@@ -132,7 +132,8 @@ def reliance(
         for level in asked
         for sign in (1, -1)
     }
-    null, observed = permuted_maximum(sided, c, s, who, permutations=permutations, seed=seed)
+    null, observed = permuted(sided, c, s, who, permutations=permutations, seed=seed)
+    null = null.max(axis=1)
     found, beyond = {}, []
     for level in asked:
         area = stratified_aurocs(ranks, c == level, s, drawn)

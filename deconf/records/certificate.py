@@ -34,10 +34,15 @@ class Figure:
     ----------
     confounder, kind, given, attacker : str
         ``kind`` is "conditional" (as the graph says) or "marginal"; ``given`` names what is held.
+    measure : str
+        AUROC, or its like for numbers: concordance.
     auroc, low, high : float
-        With its 95 % interval, by patient.
-    floor, p : float
-        What is to be expected without a leak; p-value, corrected for the number of attackers.
+        That figure with its 95 % interval, by patient.
+    floor, p, p_below : float
+        What is to be expected without a leak; p-value, corrected for the number of attackers; that
+        of a figure as far below one half.
+    bits, bits_low, bits_high : float or None
+        Saved per film by a code that has the embedding, of the kind as a whole.
     n : int
         Held-out patients.
     """
@@ -46,11 +51,16 @@ class Figure:
     kind: str
     given: str
     attacker: str
+    measure: str
     auroc: float
     low: float
     high: float
     floor: float
     p: float
+    p_below: float
+    bits: float | None
+    bits_low: float | None
+    bits_high: float | None
     n: int
 
 

@@ -41,6 +41,7 @@ def certificate(data=ANN_BO, salt="ab", auroc=0.1 + 0.2, p=0.5):
         people=tuple(sorted(data.patient_digests(salt))),
     )
     common = {"auroc": auroc, "low": 0.4, "high": 0.6, "floor": 0.5, "p": p, "n": 2}
+    beside = {"measure": "AUROC", "p_below": 0.3, "bits": None, "bits_low": None, "bits_high": None}
     return Certificate(
         certifies="procedure",
         encoder="stored",
@@ -52,7 +53,7 @@ def certificate(data=ANN_BO, salt="ab", auroc=0.1 + 0.2, p=0.5):
         graph="site -> image",
         effort="quick",
         findings=(Finding("site", "z ⊥ site", "undecided", "undecided: so", "knn", **common),),
-        figures=(Figure("site", "conditional", "", "knn", **common),),
+        figures=(Figure("site", "conditional", "", "knn", **beside, **common),),
         assumptions=("a label is the disease",),
         warnings=(),
         notes=("3 rows left out",),

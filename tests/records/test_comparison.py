@@ -8,12 +8,13 @@ import pytest
 from deconf.records.certificate import Figure, Finding
 from deconf.records.comparison import Verification, compared, same_figures
 
+BESIDE = {"measure": "AUROC", "p_below": 0.3, "bits": None, "bits_low": None, "bits_high": None}
 COMMON = {"auroc": 0.58, "low": 0.5, "high": 0.66, "floor": 0.54, "p": 0.2, "n": 90}
 FINDING = Finding("site", "z ⊥ site | ill", "undecided", "undecided: 0.58 at n = 90, p = 0.2",
                   "boosted", **COMMON, needed=400)  # fmt: skip
 FIGURES = (
-    Figure("site", "conditional", "ill", "boosted", **COMMON),
-    Figure("site", "marginal", "", "knn", **COMMON | {"auroc": math.nan}),
+    Figure("site", "conditional", "ill", "boosted", **BESIDE, **COMMON),
+    Figure("site", "marginal", "", "knn", **BESIDE | COMMON | {"auroc": math.nan}),
 )
 
 
