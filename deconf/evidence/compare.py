@@ -21,7 +21,7 @@ from deconf.evidence.folds import Fold, folds_of, half_split, with_bar
 from deconf.evidence.inspection import inspect
 from deconf.evidence.judged import COLUMNS, judged
 from deconf.evidence.pairs import pair_split
-from deconf.evidence.pictures import Pictures, pictures_of, watched
+from deconf.evidence.pictures.pictures import Pictures, pictures_of, watched
 from deconf.evidence.provenance import provenance
 from deconf.evidence.questions import ask
 from deconf.evidence.report import Report

@@ -14,16 +14,16 @@ import numpy as np
 import pandas as pd
 
 from deconf.errors import SettingsError, did_you_mean
-from deconf.evidence.atlas import Points, atlas
 from deconf.evidence.external import COLUMNS as EXTERNAL
 from deconf.evidence.neighbourhoods import COLUMNS as NEAR
 from deconf.evidence.pairs import COLUMNS as PAIRS
+from deconf.evidence.pictures.atlas import Points, atlas
 from deconf.evidence.questions import Questions
 from deconf.evidence.sweep import COLUMNS as SWEEP
 from deconf.evidence.verdict import Verdict
 
 if TYPE_CHECKING:
-    from deconf.evidence.films import Film
+    from deconf.evidence.pictures.films import Film
 
 SUFFIXES = (".html", ".json", ".csv", ".parquet")
 
@@ -203,7 +203,7 @@ class Report:
         if not path.parent.is_dir():
             raise SettingsError(f"there is no folder {str(path.parent)!r}: make it first.")
         if suffix == ".html":
-            from deconf.evidence.page import page
+            from deconf.evidence.page.page import page
 
             path.write_text(page(self), encoding="utf-8")
         elif suffix == ".json":

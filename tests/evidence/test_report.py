@@ -17,9 +17,9 @@ from deconf.cohort.cohort import Cohort
 from deconf.errors import SettingsError
 from deconf.evidence import inspection
 from deconf.evidence.compare import compare
-from deconf.evidence.figures import Scale, axis, bar, ticks_of
 from deconf.evidence.leakage import audit
 from deconf.evidence.narrative import WIDTH, aligned, number, signed
+from deconf.evidence.page.figures import Scale, axis, bar, ticks_of
 from deconf.evidence.report import Report
 from deconf.worlds.linear import LinearWorld
 from tests.evidence.small_world import SmallCleaner

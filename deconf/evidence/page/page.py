@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from deconf.evidence.curves import colours, sweep_curves
-from deconf.evidence.figures import graph_svg
-from deconf.evidence.forest import leakage_forest, lost_forest, task_forest
 from deconf.evidence.invariances import statement
 from deconf.evidence.narrative import (
     REFUSED,
@@ -25,8 +22,11 @@ from deconf.evidence.narrative import (
     remarks,
     signed,
 )
-from deconf.evidence.scatter import maps
-from deconf.evidence.tables import elsewhere, neighbours, pairs, questions
+from deconf.evidence.page.curves import colours, sweep_curves
+from deconf.evidence.page.figures import graph_svg
+from deconf.evidence.page.forest import leakage_forest, lost_forest, task_forest
+from deconf.evidence.page.scatter import maps
+from deconf.evidence.page.tables import elsewhere, neighbours, pairs, questions
 
 if TYPE_CHECKING:
     from deconf.evidence.report import Report
@@ -86,8 +86,8 @@ def _films(report: Report) -> dict[str, Any]:
     """Return the plates and how their films were chosen; empty where there are no images."""
     if not report.films:
         return {}
-    from deconf.evidence.films import CHOSEN
-    from deconf.evidence.overlay import plates
+    from deconf.evidence.page.overlay import plates
+    from deconf.evidence.pictures.films import CHOSEN
 
     kinds = plates(report)
     has_heat = any(film["heats"] for kind in kinds for film in kind["films"])

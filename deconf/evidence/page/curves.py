@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from deconf.evidence.figures import Scale, ticks_of
 from deconf.evidence.narrative import REFUSED, number, signed
+from deconf.evidence.page.figures import Scale, ticks_of
 from deconf.evidence.request import METADATA
 
 if TYPE_CHECKING:

@@ -19,11 +19,12 @@ import pandas as pd
 import pytest
 
 from deconf.errors import ReadError
-from deconf.evidence import inspection, pictures
+from deconf.evidence import inspection
 from deconf.evidence.compare import compare
-from deconf.evidence.curves import GREY, LINE, RAW, colours, curves, spread
 from deconf.evidence.leakage import audit
-from deconf.evidence.overlay import layer, picture, plates
+from deconf.evidence.page.curves import GREY, LINE, RAW, colours, curves, spread
+from deconf.evidence.page.overlay import layer, picture, plates
+from deconf.evidence.pictures import pictures
 from deconf.evidence.report import Report
 from deconf.worlds.linear import LinearWorld
 from tests.evidence.small_world import SmallCleaner
@@ -61,9 +62,9 @@ def film(seed: int, *, heat: bool = True, caption: str = "portable, no pneumonia
 @pytest.fixture(autouse=True)
 def _chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Films are made here, not drawn: only the words about the drawing are borrowed."""
-    stand_in = ModuleType("deconf.evidence.films")
+    stand_in = ModuleType("deconf.evidence.pictures.films")
     stand_in.CHOSEN = CHOSEN  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "deconf.evidence.films", stand_in)
+    monkeypatch.setitem(sys.modules, "deconf.evidence.pictures.films", stand_in)
 
 
 @pytest.fixture(scope="module")

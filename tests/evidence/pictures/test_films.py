@@ -16,11 +16,11 @@ from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder, load_encoder
 from deconf.encoders.preprocess import Preprocess
 from deconf.errors import SettingsError
-from deconf.evidence import films as module
-from deconf.evidence import heat as heat_module
-from deconf.evidence.films import CHOSEN, Film, example_films
-from deconf.evidence.heat import laid_on, origins
-from deconf.evidence.saliency import share_in
+from deconf.evidence.pictures import films as module
+from deconf.evidence.pictures import heat as heat_module
+from deconf.evidence.pictures.films import CHOSEN, Film, example_films
+from deconf.evidence.pictures.heat import laid_on, origins
+from deconf.evidence.pictures.saliency import share_in
 from deconf.maths.design import design
 from deconf.maths.maps import AffineMap, LevelMap
 from deconf.methods.leace import LEACE

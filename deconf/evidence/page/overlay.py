@@ -15,7 +15,7 @@ import numpy as np
 from deconf.evidence.narrative import signed
 
 if TYPE_CHECKING:
-    from deconf.evidence.films import Film
+    from deconf.evidence.pictures.films import Film
     from deconf.evidence.report import Report
 
 HEAT_SIDE = 72  # pixels of the longest side of a heat layer: it is smooth, the browser enlarges it

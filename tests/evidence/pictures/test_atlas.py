@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deconf.evidence.atlas import FEWEST, MOST_FILMS, atlas, layout, points_of, principal
-from deconf.evidence.scatter import PALETTE, REST, dots, maps, palette
+from deconf.evidence.page.scatter import PALETTE, REST, dots, maps, palette
+from deconf.evidence.pictures.atlas import FEWEST, MOST_FILMS, atlas, layout, points_of, principal
 
 
 def cloud(n: int = 200, d: int = 40, seed: int = 0) -> tuple[np.ndarray, pd.DataFrame]:

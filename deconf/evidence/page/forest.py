@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from deconf.evidence.figures import Scale, axis, bar, ticks_of
 from deconf.evidence.judged import FROZEN, WORST
 from deconf.evidence.narrative import (
     REFUSED,
@@ -21,6 +20,7 @@ from deconf.evidence.narrative import (
     number,
     signed,
 )
+from deconf.evidence.page.figures import Scale, axis, bar, ticks_of
 from deconf.evidence.request import METADATA
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder
 from deconf.errors import ReadError, SettingsError, did_you_mean, listing
 from deconf.evidence.environments import training_risk
-from deconf.evidence.heat import Heat, heat_of
+from deconf.evidence.pictures.heat import Heat, heat_of
 from deconf.maths import kinds
 from deconf.maths.maps import EmbeddingMap
 from deconf.probes.cells import levels_of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHOSEN = "drawn at random among held-out films"
-# To be printed under the maps: measured, see `deconf.evidence.saliency.saliency`.
+# To be printed under the maps: measured, see `deconf.evidence.pictures.saliency.saliency`.
 CAUTION = (
     "any head, even a random one, looks at edges and bright marks: read what differs between two "
     "maps of one film"

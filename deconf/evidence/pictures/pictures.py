@@ -14,14 +14,14 @@ import numpy as np
 
 from deconf.cohort.cohort import Cohort
 from deconf.errors import DeconfError, listing
-from deconf.evidence.atlas import Points, points_of
 from deconf.evidence.contenders import Contender, Learned
 from deconf.evidence.folds import Fold
+from deconf.evidence.pictures.atlas import Points, points_of
 from deconf.evidence.request import Request
 from deconf.evidence.sources import as_encoder
 
 if TYPE_CHECKING:
-    from deconf.evidence.films import Film
+    from deconf.evidence.pictures.films import Film
 
 MOST_FILMS = 8
 PER_KIND = 2
@@ -105,7 +105,7 @@ def _films(
     seed: int,
 ) -> tuple[Film, ...]:
     """Draw films for up to two confounders, raw beside the first cleaner."""
-    from deconf.evidence.films import example_films
+    from deconf.evidence.pictures.films import example_films
 
     raw = asked.reference
     others = [name for name in order if name != raw]

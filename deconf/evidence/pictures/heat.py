@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deconf.encoders.base import Encoder
-from deconf.evidence.saliency import attributions, top_of
+from deconf.evidence.pictures.saliency import attributions, top_of
 from deconf.maths.maps import EmbeddingMap
 from deconf.probes.head import Head
 
@@ -70,7 +70,7 @@ def heat_of(
     film : PIL image
     shape : (h, w)
     encoder, fitted
-        As `deconf.evidence.films.example_films`.
+        As `deconf.evidence.pictures.films.example_films`.
     before, after : mapping of representation to its embedding (d,) of this film
         A representation is left out where the encoder, or encoder and map, give another vector.
     heads : mapping of (representation, role) to Head

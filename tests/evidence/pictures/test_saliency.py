@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from deconf.errors import SettingsError
-from deconf.evidence import saliency as module
-from deconf.evidence.saliency import attributions, saliency, share_in
+from deconf.evidence.pictures import saliency as module
+from deconf.evidence.pictures.saliency import attributions, saliency, share_in
 from deconf.maths.maps import AffineMap, Chain, LevelMap
 
 SIDE, WIDTH = 32, 8

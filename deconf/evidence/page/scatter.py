@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from deconf.evidence.atlas import PLACES
+from deconf.evidence.pictures.atlas import PLACES
 
 if TYPE_CHECKING:
     from deconf.evidence.report import Report
