@@ -202,7 +202,7 @@ def cell_moments(
     codes = given.codes
     w = _checked_weights(weights, len(z))
     blocks = [b for b in (c, given.basis) if b is not None and b.shape[1]]
-    small = np.hstack([np.zeros((len(z), 0)), *blocks]).astype(np.float64, copy=False)
+    small = _Beside(blocks or [np.zeros((len(z), 0))])
     size = cells or (int(codes.max(initial=0)) + 1)
     if len(codes) and not 0 <= codes.min() <= codes.max() < size:
         raise SettingsError(
@@ -210,7 +210,7 @@ def cell_moments(
             f"{codes.min()} to {codes.max()}: pass cells={codes.max() + 1}."
         )
     d = z.shape[1]
-    p = d + small.shape[1]
+    p = d + small.width
     count, units = np.zeros(size), np.zeros(size)
     weight, weight2 = np.zeros(size), np.zeros(size)
     mean, scatter = np.zeros((size, p)), np.zeros((size, p, p))
@@ -228,9 +228,25 @@ def cell_moments(
             weight[cell], mean[cell] = _products(z, small, rows, n, w, scatter[cell])
         _flatten(scatter[cell], weight[cell], mean[cell])
     if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
-        raise SettingsError(_where_not_finite(z, small))
+        raise SettingsError(_where_not_finite(z, small[:]))
     k = 0 if c is None else c.shape[1]
     return CellMoments(d, k, count, units, weight, weight2, mean, scatter)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """The columns beside the embedding, put together and widened to float64 where asked for."""
+
+    blocks: list[ndarray]
+
+    @property
+    def width(self) -> int:
+        """Columns in all."""
+        return sum(block.shape[1] for block in self.blocks)
+
+    def __getitem__(self, rows: slice | ndarray) -> Float[ndarray, "n p"]:
+        parts = [np.asarray(block[rows], dtype=np.float64) for block in self.blocks]
+        return parts[0] if len(parts) == 1 else np.hstack(parts)
 
 
 def _units(patients: ndarray | None, weights: ndarray) -> tuple[float, float]:
@@ -242,7 +258,7 @@ def _units(patients: ndarray | None, weights: ndarray) -> tuple[float, float]:
 
 
 def _products(
-    z: ndarray, small: ndarray, rows: slice | ndarray, n: int, w: ndarray | None, scatter: ndarray
+    z: ndarray, small: _Beside, rows: slice | ndarray, n: int, w: ndarray | None, scatter: ndarray
 ) -> tuple[float, ndarray]:
     """Fill ``scatter`` with the centred products of the rows; return total weight and mean."""
     d, kind = z.shape[1], z.dtype if z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
