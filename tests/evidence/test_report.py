@@ -258,5 +258,5 @@ def test_an_axis_has_a_few_round_ticks_inside_its_ends(ends):
 
 
 def test_the_page_ships_with_the_package():
-    folder = Path(inspection.__file__).parent / "templates"
+    folder = Path(inspection.__file__).parent / "page" / "templates"
     assert {p.name for p in folder.iterdir()} >= {"report.html", "report.css"}
