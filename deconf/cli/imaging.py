@@ -133,8 +133,10 @@ def embed(
         say(f"Unread films and why: {_list_unread(stored, out)}")
         say("What is missing may depend on the scanner or the site: look before you leave it out.")
     say(f"Saved: {out.resolve()}")
-    drop = " --on-missing drop" if stored.unread else ""
-    say(f"Next: deconf plan {table} --image {image} -e {out}{drop} -c <confounder> -y <outcome>")
+    more = f" --image-folder {folder}" if folder else ""
+    more += f" --patient {patient}" if patient else ""
+    more += " --on-missing drop" if stored.unread else ""
+    say(f"Next: deconf plan {table} --image {image}{more} -e {out} -c <confounder> -y <outcome>")
 
 
 def _read_preprocess(path: Path | None) -> Any:
