@@ -26,6 +26,8 @@ _HOMES = {
     "Verdict": "deconf.evidence.verdict",
     "compare": "deconf.evidence.compare",
     "Report": "deconf.evidence.report",
+    "Certificate": "deconf.records.certificate",
+    "verify": "deconf.verification",
     "DeconfError": "deconf.errors",
     "CohortError": "deconf.errors",
     "GraphError": "deconf.errors",

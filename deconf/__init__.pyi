@@ -23,5 +23,7 @@ from deconf.evidence.report import Report as Report
 from deconf.evidence.verdict import Verdict as Verdict
 from deconf.front import Deconfounder as Deconfounder
 from deconf.front import deconfound as deconfound
+from deconf.records.certificate import Certificate as Certificate
+from deconf.verification import verify as verify
 
 __version__: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,20 @@ from deconf.causal.plan import Plan, make_plan
 from deconf.causal.weights import balancing_weights
 from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder, load_encoder
-from deconf.encoders.deconfounded import DeconfoundedEncoder, new_salt
+from deconf.encoders.deconfounded import DeconfoundedEncoder
 from deconf.errors import CohortError, NotIdentified, OverlapWarning, SettingsError
-from deconf.evidence.leakage import audit
+from deconf.evidence.certificate import audited, certify
 from deconf.maths import kinds
 from deconf.maths.design import Design, Encoding, design
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
 from deconf.methods.auto import Auto, select
 from deconf.methods.base import Method, methods, resolve
+from deconf.records.certificate import Certificate
+from deconf.records.salting import new_salt
 
 logger = logging.getLogger(__name__)
 FEWEST_ROWS = 20
+EFFORT = "quick"  # of the attackers of a certificate
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,26 @@ class Deconfounder:
     at_inference: bool = False
     unlabelled: bool = True
     seed: int = 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All arguments of `deconfound` but the encoder, as JSON types."""
+        own: list[str] = []
+        if is_dataclass(self.method):
+            own = [f.name for f in fields(self.method)]
+        return {
+            "confounders": list(self.confounders),
+            "outcome": list(self.outcome),
+            "graph": None if self.graph is None else str(self.graph),
+            "given": None if self.given is None else list(self.given),
+            "method": {
+                "name": self.method.registered_name,
+                "settings": {name: _as_json(getattr(self.method, name)) for name in own},
+            },
+            "at_inference": self.at_inference,
+            "unlabelled": self.unlabelled,
+            "seed": self.seed,
+        }
 
     def plan(self, cohort: Cohort) -> Plan:
         """Say what the graph demands, whether the data allow it, and what would be done.
@@ -142,7 +166,7 @@ class Deconfounder:
             reasons=tuple(reasons),
             salt=salt,
             patients=cohort.patient_digests(salt),
-            certify=lambda: self._certify(cohort, plan, whole, audit_on),
+            certify=lambda clean: self._certify(clean, cohort, plan, audit_on),
         )
 
     def _fit_one(
@@ -186,20 +210,26 @@ class Deconfounder:
         )
 
     def _certify(
-        self, cohort: Cohort, plan: Plan, whole: EmbeddingMap, audit_on: Cohort | None
-    ) -> Any:
+        self, clean: DeconfoundedEncoder, cohort: Cohort, plan: Plan, audit_on: Cohort | None
+    ) -> Certificate:
         names = [n for n, i in plan.invariances.items() if i.is_needed]
         if audit_on is not None:
-            trained = DeconfoundedEncoder(
-                self.encoder, whole, plan=plan, method="", salt="s",
-                patients=cohort.patient_digests("s"),
-                encoding=Encoding.of(cohort.table, self.confounders),
-            )  # fmt: skip
-            return audit(trained, audit_on, names, seed=self.seed)
-        first, second = cohort.split(test_size=0.5, seed=self.seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OverlapWarning)  # said once, at the fit
-            return audit(self.fit(first), second, names, seed=self.seed)
+            found = audited(clean, audit_on, names, effort=EFFORT, seed=self.seed)
+        else:
+            first, second = cohort.split(test_size=0.5, seed=self.seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", OverlapWarning)  # said once, at the fit
+                fitted = self.fit(first)
+                found = audited(fitted, second, names, effort=EFFORT, seed=self.seed)
+        return certify(
+            found,
+            clean,
+            plan,
+            fitted_on=cohort,
+            audited_on=audit_on,
+            settings=self.settings,
+            effort=EFFORT,
+        )
 
     def _outcome(self, cohort: Cohort) -> tuple[str, ...]:
         own = cohort.outcomes
@@ -276,6 +306,14 @@ def deconfound(
         unlabelled=unlabelled,
         seed=seed,
     )
+
+
+def _as_json(value: Any) -> Any:
+    """Return a setting as JSON has it; what JSON does not have, as Python would print it."""
+    if isinstance(value, list | tuple):
+        return [_as_json(v) for v in value]
+    is_plain = value is None or isinstance(value, bool | int | str)
+    return value if is_plain or (isinstance(value, float) and isfinite(value)) else repr(value)
 
 
 def _applied(fitted: EmbeddingMap, z: np.ndarray, encoding: Encoding, cohort: Cohort) -> np.ndarray:

@@ -99,6 +99,7 @@ def test_help_loads_nothing_heavy_and_names_every_command() -> None:
         "fit",
         "compare",
         "audit",
+        "verify",
         "methods",
         "doctor",
     ):

@@ -125,3 +125,20 @@ def test_a_recipe_becomes_weights_and_a_card(deconf_in: Callable) -> None:
 def test_a_typo_in_a_recipe_is_named(deconf_in: Callable) -> None:
     Path("recipe.toml").write_text(RECIPE.replace("epochs", "epoch"))
     refused(deconf_in("pretrain", "recipe.toml", "-o", "tiny"), "recipe.toml", "epoch")
+
+
+def test_a_second_demo_finds_its_films_and_one_of_another_seed_is_turned_away(
+    tmp_path: Path,
+) -> None:
+    from deconf.cli.demonstration import _developed
+    from deconf.errors import SettingsError
+
+    first = _developed(radiograph(n=20, size=32, sites=2), tmp_path / "films")
+    written = {p: p.stat().st_mtime_ns for p in (tmp_path / "films" / "images").iterdir()}
+    again = _developed(radiograph(n=20, size=32, sites=2), tmp_path / "films")
+    assert again.table.equals(first.table)
+    assert again.roles == first.roles
+    assert {p: p.stat().st_mtime_ns for p in written} == written
+    for other in (radiograph(n=20, size=32, sites=2, seed=1), radiograph(n=30, size=32, sites=2)):
+        with pytest.raises(SettingsError, match="name another folder with --out"):
+            _developed(other, tmp_path / "films")

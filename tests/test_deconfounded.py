@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 import warnings
@@ -424,8 +425,7 @@ def test_the_certificate_is_made_on_first_use_on_patients_the_fit_has_not_seen()
     everyone = set(TRAIN.patients)
     for half in cleaner.seen[1:]:
         assert half < everyone
-    judged = found.leakages["portable", "conditional"].n_test
-    assert 0 < judged <= len(everyone - cleaner.seen[1])
+    assert 0 < found.verdict["portable"].n <= len(everyone - cleaner.seen[1])
     assert str(found.verdict["portable"]) in ("clean", "leaks", "undecided")
     assert clean.certificate is found  # once
 
@@ -449,13 +449,27 @@ def test_a_certificate_on_the_patients_of_the_fit_is_refused():
     del clean
 
 
-def test_a_saved_certificate_comes_back_as_text_and_a_missing_one_is_explained(tmp_path):
+def test_a_saved_certificate_comes_back_whole_and_a_missing_one_is_explained(tmp_path):
     without = deconf.load(fitted().save(tmp_path / "without"))
     with pytest.raises(SettingsError, match=r"without its training cohort.*deconf\.audit"):
         _ = without.certificate
     clean = fitted()
-    text = str(clean.certificate)
-    assert deconf.load(clean.save(tmp_path / "with")).certificate == text
+    made = clean.certificate
+    assert deconf.load(clean.save(tmp_path / "with")).certificate == made
+
+
+def test_a_map_saved_when_certificates_were_texts_still_loads(tmp_path):
+    folder = fitted().save(tmp_path)
+    record = json.loads((folder / "deconf.json").read_text().split("\n", 1)[1])
+    record |= {"format": 1, "certificate": "portable: clean"}
+    del record["certificate.json"]
+    body = json.dumps(record, indent=1, sort_keys=True)
+    seal = hashlib.sha256(body.encode()).hexdigest()
+    (folder / "deconf.json").write_text(f"{seal}\n{body}\n")
+    old = deconf.load(folder)
+    assert old.embed(OTHERS).shape == OTHERS.embeddings.shape
+    with pytest.raises(SettingsError, match="certificate"):
+        _ = old.certificate
 
 
 # ---------------------------------------------------------------- as a torch module

@@ -208,10 +208,45 @@ def _spline_basis(given: pd.DataFrame) -> Floats:
     return np.hstack(blocks)
 
 
+def standardised_differences(
+    columns: npt.NDArray[np.floating[Any]],
+    groups: npt.NDArray[np.integer[Any]],
+    weights: Floats,
+    base: Floats,
+) -> Floats:
+    """Return (q,) how far apart the groups' weighted means lie: (max − min) / sd.
+
+    Parameters
+    ----------
+    columns : (n, q) array
+    groups : (n,) array of int
+        A group without weight is passed over.
+    weights, base : (n,) arrays
+        Of the means, and of the standard deviation over all rows (normaliser Σ base).
+
+    Returns
+    -------
+    (q,) array
+        0 for a column that does not vary.
+
+    Examples
+    --------
+    >>> ill, part = np.array([[1], [1], [0], [0]]), np.array([0, 0, 0, 1])
+    >>> standardised_differences(ill, part, np.ones(4), np.ones(4)).round(2)
+    array([1.33])
+    """
+    present = [k for k in np.unique(groups) if weights[groups == k].sum() > 0]
+    each = [groups == k for k in present]
+    means = np.array([np.average(columns[k], axis=0, weights=weights[k]) for k in each])
+    centred = columns - np.average(columns, axis=0, weights=base)
+    sd = np.sqrt(np.average(centred**2, axis=0, weights=base))
+    spread = means.max(axis=0) - means.min(axis=0)
+    return np.asarray(np.divide(spread, sd, out=np.zeros(len(sd)), where=sd > 0))
+
+
 def _imbalance(table: pd.DataFrame, given: Sequence[str], c: Any, w: Floats) -> float:
-    """Return the largest (max − min over levels of the weighted mean) / unweighted sd."""
+    """Return the largest standardised difference of a given column; sd without the weights."""
     worst = 0.0
-    present = [k for k in np.unique(c) if w[c == k].sum() > 0]
     for name in given:
         series = table[name]
         if is_categorical(series):
@@ -219,8 +254,6 @@ def _imbalance(table: pd.DataFrame, given: Sequence[str], c: Any, w: Floats) -> 
             columns = np.eye(len(known))[found]
         else:
             columns = numbers(series)[:, None]
-        sd = columns.std(axis=0)
-        means = np.array([np.average(columns[c == k], axis=0, weights=w[c == k]) for k in present])
-        spread = (means.max(axis=0) - means.min(axis=0))[sd > 0] / sd[sd > 0]
-        worst = max(worst, float(spread.max(initial=0.0)))
+        differences = standardised_differences(columns, c, w, np.ones(len(w)))
+        worst = max(worst, float(differences.max(initial=0.0)))
     return worst

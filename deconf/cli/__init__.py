@@ -1,4 +1,4 @@
-"""The command line: ``deconf demo | embed | plan | fit | compare | audit | run | ...``.
+"""The command line: ``deconf demo | embed | plan | fit | compare | audit | verify | ...``.
 
 Nothing heavy is imported before a command runs, so that ``deconf --help`` answers at once.
 """
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from deconf.cli.cards import methods
+from deconf.cli.certificates import verify
 from deconf.cli.demonstration import demo
 from deconf.cli.experiments import run
 from deconf.cli.imaging import embed, pretrain, zoo
@@ -24,7 +25,8 @@ app = typer.Typer(
     name="deconf",
     cls=Commands,
     help="Causal de-confounding of image representations.  Start with [bold]deconf demo[/bold].",
-    epilog="Every command answers --help.  Exit status: 0 fine, 1 a verdict of --fail-if, "
+    epilog="Every command answers --help.  Exit status: 0 fine, 1 a verdict of --fail-if or "
+    "not verified, "
     "2 your input (the message says what to change), 130 interrupted.",
     rich_markup_mode="rich",
     no_args_is_help=True,
@@ -40,6 +42,7 @@ app.command(rich_help_panel=WORK)(plan)
 app.command(rich_help_panel=WORK)(fit)
 app.command(rich_help_panel=WORK)(compare)
 app.command(rich_help_panel=WORK)(audit)
+app.command(rich_help_panel=WORK)(verify)
 app.command(rich_help_panel=WORK)(pretrain)
 app.command(rich_help_panel=ABOUT)(methods)
 app.command(rich_help_panel=ABOUT)(zoo)

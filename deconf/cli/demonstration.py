@@ -54,7 +54,7 @@ def demo(
         "A model of pneumonia can therefore lean on the scanner. This takes scanner and site out."
     )
     with _step("Developing the films"):
-        cohort = world.train().save(out / "films")
+        cohort = _developed(world, out / "films")
     say(f"Look at some: {(out / 'films').resolve()}")
     encoder = deconf.load_encoder(ENCODER)
     with _step("Embedding them"):
@@ -88,6 +88,29 @@ def demo(
     say()
     say("The full report, for a browser:")
     typer.echo(str(page.resolve()))
+
+
+def _developed(world: Any, folder: Path) -> Any:
+    """Write the films of the world, or read back those of an earlier run that are the same."""
+    import pandas as pd
+
+    from deconf.cohort.cohort import Cohort
+    from deconf.errors import SettingsError
+
+    draw = world.train()
+    listed = folder / "studies.csv"  # written last: where it stands, every film is there
+    if not listed.is_file():
+        return draw.save(folder)
+    found = pd.read_csv(listed)
+    if (
+        list(found.get("image", ())) != list(draw.table["image"])
+        or not (found["severity"].to_numpy() == draw.table["severity"].to_numpy()).all()
+    ):
+        raise SettingsError(
+            f"{str(folder)!r} holds the films of another demo (other --films or --seed): name "
+            "another folder with --out, or delete that one."
+        )
+    return Cohort.read(listed, image="image", patient="patient", outcome="pneumonia", site="site")
 
 
 @contextmanager

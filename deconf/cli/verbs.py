@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +104,15 @@ def fit(
     method: MethodName = "auto",
     at_inference: AtInference = False,
     seed: Seed = 0,
+    certify: Annotated[
+        bool,
+        typer.Option(
+            "--certify",
+            help="Also audit the procedure, fitted anew on half of the patients, and write "
+            "certificate.json.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
 ) -> None:
     """Fit a map that takes the confounders out of embeddings, and save it.
 
@@ -140,9 +150,22 @@ def fit(
         say("Why")
     for reason in clean.reasons:
         say(f"  - {reason}")
+    if certify:
+        rows, width = _size(cohort)
+        seconds = fit_seconds(rows // 2, width, method)
+        seconds += audit_seconds(rows // 2, width, len(confounder), "quick")
+        with working("Certifying", seconds=seconds):
+            certificate = clean.certificate
+        clean.save(out)
+        say()
+        say_verdicts(str(certificate))
     say()
     say(f"Saved: {out.resolve()}")
     say(f'In Python: deconf.load("{out}").embed(cohort)')
+    if certify:
+        words = ["deconf", "verify", str(out), str(table), "-e", embedding]
+        words += ["--on-missing", "drop"] if on_missing is Missing.drop else []
+        typer.echo(f"Anybody with the table: {shlex.join(words)}")  # unbroken, to be copied
 
 
 def compare(

@@ -16,16 +16,20 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Shaped
 
+from deconf.cohort.balance import Balance, balance_of
 from deconf.cohort.description import described
+from deconf.cohort.duplicates import By, Duplicates, Progress, find_duplicates
 from deconf.cohort.fingerprint import digest, patient_digests
-from deconf.cohort.paths import image_paths, rows_with_image, starting_folder
+from deconf.cohort.paths import image_paths, starting_folder
+from deconf.cohort.preserved import SiteFolds, site_folds
+from deconf.cohort.reading import read_rows
 from deconf.cohort.roles import checked_roles
 from deconf.cohort.selection import row_numbers, rows_with
-from deconf.cohort.splits import Rows, patient_folds, patient_split, without_patients
-from deconf.cohort.store import existing, looks_like_path, read_table, read_vectors
-from deconf.cohort.vectors import Embeddings, checked, from_column, kept_rows, positions
-from deconf.errors import CohortError, SettingsError, did_you_mean, listing
-from deconf.maths.kinds import is_categorical
+from deconf.cohort.splits import Rows, patient_folds, patient_split, strata, without_patients
+from deconf.cohort.store import read_table
+from deconf.cohort.temporal import TemporalSplit, temporal_split
+from deconf.cohort.vectors import Embeddings, checked
+from deconf.errors import CohortError, listing
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -105,39 +109,18 @@ class Cohort:
         >>> Cohort.read(films, patient="who", outcome="ill")
         Cohort(3 rows, 2 patients, patient='who', outcome='ill')
         """
-        if on_missing not in ("raise", "drop"):
-            raise SettingsError(f"on_missing is {on_missing!r}: expected 'raise' or 'drop'.")
-        frame, home = read_table(table)
-        start = starting_folder(folder, home)
-        in_table = embedding if isinstance(embedding, str) and embedding in frame.columns else None
-        roles = checked_roles(
-            frame, image=image, embedding=in_table, patient=patient, site=site, outcome=outcome
+        return cls(
+            *read_rows(
+                table,
+                image=image,
+                embedding=embedding,
+                patient=patient,
+                site=site,
+                outcome=outcome,
+                on_missing=on_missing,
+                folder=folder,
+            )
         )
-        number = np.arange(len(frame))
-        if embedding is None:
-            note = ""
-            if image is not None:
-                outcomes = outcome if isinstance(outcome, list | tuple) else [outcome]
-                number, note = rows_with_image(frame, image, [site, *outcomes], start, on_missing)
-            dropped = len(frame) - len(number)
-            frame = frame.iloc[number].reset_index(drop=True)
-            return cls(frame, roles, None, number, dropped, start, note)
-        if not isinstance(embedding, str | Path):
-            return cls._checked(frame, roles, embedding, number, 0, start)
-        position: np.ndarray | None
-        if in_table is not None:
-            vectors, position = from_column(frame.pop(in_table))
-        else:
-            path = _embedding_file(embedding, home, frame)
-            vectors = read_vectors(path, frame.columns)
-            position = positions(vectors, frame, image)
-        if position is None:
-            return cls._checked(frame, roles, vectors.values, number, 0, start)
-        ids = frame[image or patient] if image or patient else pd.Series(number)
-        kept = kept_rows(vectors, position, ids, on_missing)
-        dropped = len(frame) - len(kept)
-        found = vectors.values[position[kept]]
-        return cls._checked(frame.iloc[kept], roles, found, number[kept], dropped, start)
 
     @classmethod
     def from_arrays(
@@ -171,22 +154,9 @@ class Cohort:
         """
         frame, home = read_table(table)
         roles = checked_roles(frame, image=image, patient=patient, site=site, outcome=outcome)
+        vectors = checked(embeddings, frame, image, patient)
         start = starting_folder(None, home)
-        return cls._checked(frame, roles, embeddings, np.arange(len(frame)), 0, start)
-
-    @classmethod
-    def _checked(
-        cls,
-        frame: pd.DataFrame,
-        roles: dict[str, Any],
-        embeddings: Any,
-        number: np.ndarray,
-        dropped: int = 0,
-        folder: Path | None = None,
-    ) -> Cohort:
-        frame = frame.reset_index(drop=True)
-        vectors = checked(embeddings, frame, roles["image"], roles["patient"])
-        return cls(frame, roles, vectors, number, dropped, folder)
+        return cls(frame, roles, vectors, np.arange(len(frame)), 0, start)
 
     def with_embeddings(self, embeddings: Any) -> Cohort:
         """Return the same cohort with other embeddings, one for each row.
@@ -195,8 +165,8 @@ class Cohort:
         ------
         CohortError
         """
-        made = self._checked(self._table, self._roles, embeddings, self._number)
-        return replace(made, dropped=self.dropped, _folder=self._folder, _left_out=self._left_out)
+        image, patient = self._roles["image"], self._roles["patient"]
+        return replace(self, _embeddings=checked(embeddings, self._table, image, patient))
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -334,16 +304,85 @@ class Cohort:
             )
         return self.subset(train), self.subset(test)
 
+    def site_folds(self, folds: int = 3, seed: int = 0, *, column: str | None = None) -> SiteFolds:
+        """Deal whole sites into folds, outcomes as evenly as they allow; print it to see how even.
+
+        Iterating yields ``(train, test)`` row numbers.  Sites that share a patient are joined, so
+        that patients never straddle either.  ``column=`` keeps something else together.
+
+        Raises
+        ------
+        CohortError
+            No site, a row without one, or fewer sites (after joining) than folds.
+        """
+        return site_folds(self, folds, seed, column)
+
+    def split_at(
+        self, column: str, cut: Any = None, *, test_size: float | None = None
+    ) -> TemporalSplit:
+        """Train before a date, test from it on: ``train, test = cohort.split_at(...)``.
+
+        Whoever has a film on or after the cut is tested, on those films only; their earlier films
+        are in neither part, and are counted.  So are rows without a date.
+
+        Parameters
+        ----------
+        column : str
+            Dates (ISO 8601 or as in DICOM) or numbers.
+        cut : date or number
+            Or ``test_size``, the share of the patients to test on.
+
+        Raises
+        ------
+        CohortError
+            A value that is no date, or nobody on one side.
+        """
+        return temporal_split(self, column, cut, test_size=test_size)
+
+    def balance(
+        self, parts: str | Mapping[str, Any], columns: Sequence[str] | None = None
+    ) -> Balance:
+        """Compare parts: films, patients, sites, shares of levels, standardised differences.
+
+        Parts are a column, or a mapping, ``{"train": train, "test": test}``, of names to subsets,
+        masks or row numbers; the columns compared are by default site and outcomes.
+
+        Raises
+        ------
+        CohortError
+            Fewer than two parts, one that is no subset of this cohort, or an unknown column.
+        """
+        return balance_of(self, parts, columns)
+
+    def duplicates(
+        self,
+        parts: str | Mapping[str, Any] | None = None,
+        *,
+        by: By | None = None,
+        limit: float | None = None,
+        on_error: str = "raise",
+        progress: Progress | None = None,
+    ) -> Duplicates:
+        """Find films that show one picture: by different patients, in different parts.
+
+        Parts are as in `balance`; what is found, what is not, and why at these limits is said at
+        `deconf.cohort.duplicates.find_duplicates`.
+
+        Raises
+        ------
+        CohortError
+            Neither images nor embeddings, or more than a million pairs.
+        ReadError
+            An image cannot be read; ``on_error="skip"`` leaves it out and lists it.
+        """
+        return find_duplicates(
+            self, parts, by=by, limit=limit, on_error=on_error, progress=progress
+        )
+
     def _strata(self) -> np.ndarray:
-        """Return a code for each row's site and outcomes, numbers by quarters."""
-        columns = [c for c in [self._roles["site"], *self.outcomes] if c is not None]
-        codes = [np.zeros(len(self), dtype=int)]
-        for column in columns:
-            values = self._table[column]
-            if not is_categorical(values):
-                values = pd.qcut(values, 4, labels=False, duplicates="drop")
-            codes.append(pd.factorize(values, use_na_sentinel=False)[0])
-        return np.unique(np.stack(codes), axis=1, return_inverse=True)[1]
+        """Return a code for each row's site and outcomes."""
+        site = self._roles["site"]
+        return strata(self._table, [*([] if site is None else [site]), *self.outcomes])
 
     def describe(self) -> pd.DataFrame:
         """Return one row per column, those with a role first, and one for the embeddings.
@@ -353,11 +392,9 @@ class Cohort:
         the numbers of ``rows``, ``patients`` and ``dropped``.
         """
         patients = len(pd.unique(self.patients))
-        told = described(self._table, self._roles, self._embeddings, patients, self.dropped)
-        if self._left_out:  # of the images: the embeddings came later and lack none
-            told.loc[self._roles["image"], "note"] = self._left_out
-            told.loc[told.index == "(embeddings)", ["missing", "note"]] = 0, ""
-        return told
+        return described(
+            self._table, self._roles, self._embeddings, patients, self.dropped, self._left_out
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -372,13 +409,3 @@ class Cohort:
         """
         column = self._roles["patient"] or self._roles["image"]
         return patient_digests(salt, self._table, column, self._embeddings, self._number)
-
-
-def _embedding_file(embedding: str | Path, folder: Path | None, table: pd.DataFrame) -> Path:
-    """Return the file that is meant, or say that the name is neither a file nor a column."""
-    if isinstance(embedding, str) and not looks_like_path(embedding):
-        raise CohortError(
-            f"embedding is {embedding!r}: neither a column nor a .npy, .npz or .parquet file."
-            f"{did_you_mean(embedding, table.columns)} Columns: {listing(table.columns, 24)}."
-        )
-    return existing(embedding, folder)

@@ -20,8 +20,12 @@ def described(
     embeddings: np.ndarray | None,
     patients: int,
     dropped: int,
+    left_out: str = "",
 ) -> pd.DataFrame:
-    """Return one row per column, those with a role first, then one for the embeddings."""
+    """Return one row per column, those with a role first, then one for the embeddings.
+
+    ``left_out`` says which rows were dropped for want of an image: then no embedding is missing.
+    """
     role_of = {}
     for role, columns in roles.items():
         for column in columns if isinstance(columns, tuple) else (columns,):
@@ -31,10 +35,13 @@ def described(
     lines = {column: _line(table[column], role_of.get(column, "")) for column in order}
     if embeddings is not None:
         shape = " x ".join(map(str, embeddings.shape[1:]))
-        note = f"{dropped:,} rows without embedding left out" if dropped else ""
+        lack = 0 if left_out else dropped
+        note = f"{lack:,} rows without embedding left out" if lack else ""
         kind = f"{shape} {'numbers' if embeddings.ndim == 2 else 'image'}"
-        lines["(embeddings)"] = ("embedding", kind, pd.NA, dropped, len(embeddings), note)
+        lines["(embeddings)"] = ("embedding", kind, pd.NA, lack, len(embeddings), note)
     frame = pd.DataFrame.from_dict(lines, orient="index", columns=list(COLUMNS))
+    if left_out:
+        frame.loc[roles["image"], "note"] = left_out
     frame["levels"] = frame["levels"].astype("Int64")
     frame.index.name = "column"
     frame.attrs = {"rows": len(table), "patients": patients, "dropped": dropped}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,21 @@ def digest(table: pd.DataFrame, embeddings: np.ndarray | None) -> str:
     if embeddings is not None:
         sha.update(repr(embeddings.shape).encode())
         sha.update(np.ascontiguousarray(embeddings).data)
+    return sha.hexdigest()
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """Return the sha256 of the contents of files, in hexadecimal; their order counts.
+
+    Raises
+    ------
+    OSError
+        A file cannot be opened.
+    """
+    sha = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            sha.update(hashlib.file_digest(file, "sha256").digest())
     return sha.hexdigest()
 
 

@@ -80,7 +80,7 @@ def rows_with_image(
     if on_missing == "raise" or missing.all():
         raise CohortError(_message(table, image, missing, folder, pattern))
     if pattern:
-        warnings.warn(f"images left out: {' '.join(pattern)}", stacklevel=3)
+        warnings.warn(f"images left out: {' '.join(pattern)}", stacklevel=4)
     count = "1 row" if missing.sum() == 1 else f"{missing.sum():,} rows"
     return np.flatnonzero(~missing), " ".join([f"{count} left out: no image file.", *pattern])
 

@@ -10,7 +10,7 @@ warns of strata smaller than the number of folds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from jaxtyping import Bool, Int, Shaped
 
 from deconf.errors import CohortError, listing
 from deconf.maths.intervals import factorised
+from deconf.maths.kinds import is_categorical
 
 Rows = Int[np.ndarray, " _"]  # as many as there are: train and test differ
 
@@ -148,6 +149,25 @@ def without_patients(
     code = factorised(patients)
     left = np.isin(code, code[held_out])
     return np.flatnonzero(known & ~left), np.flatnonzero(held_out)
+
+
+def strata(table: pd.DataFrame, columns: Sequence[str]) -> Int[np.ndarray, " n"]:
+    """Return a code for each row's joint level of some columns: numbers by quarters.
+
+    Missing is a level of its own.
+
+    Examples
+    --------
+    >>> strata(pd.DataFrame({"site": ["A", "B", "A"], "ill": [1, 1, None]}), ["site", "ill"])
+    array([0, 2, 1])
+    """
+    codes = [np.zeros(len(table), dtype=int)]
+    for column in columns:
+        values = table[column]
+        if not is_categorical(values):
+            values = pd.qcut(values, 4, labels=False, duplicates="drop")
+        codes.append(pd.factorize(values, use_na_sentinel=False)[0])
+    return np.unique(np.stack(codes), axis=1, return_inverse=True)[1]
 
 
 def _patients_in_order(

@@ -220,7 +220,7 @@ def _say_unread(path: Path, name: str) -> None:
         f"the array {name!r} of {path.name!r} is pickled text and is not read: embeddings are "
         "taken in the order of the table. To have them joined by name, save the names as text: "
         f"np.savez(path, emb=z, {name}=np.array(names, dtype=str)).",
-        stacklevel=4,
+        stacklevel=6,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from deconf.encoders.inputs import as_embeddings
 from deconf.errors import CohortError, LeakageError, OverlapWarning, SettingsError, listing
 from deconf.maths.design import Encoding
 from deconf.maths.maps import AffineMap, EmbeddingMap
+from deconf.records.certificate import Certificate
 
 
 class DeconfoundedEncoder(nn.Module):
@@ -38,8 +38,8 @@ class DeconfoundedEncoder(nn.Module):
         Head weights in the row order of the fitted cohort.
     salt, patients : str, frozenset of str
         Salted digests of the patients of the fit, which know them again without naming them.
-    audited : Audit or str or None
-        The certificate, once asked for; after `load`, its text.
+    audited : Certificate or None
+        The certificate, once asked for.
     """
 
     def __init__(
@@ -54,14 +54,15 @@ class DeconfoundedEncoder(nn.Module):
         reasons: tuple[str, ...] = (),
         salt: str = "",
         patients: frozenset[str] = frozenset(),
-        certify: Callable[[], Any] | None = None,
+        certify: Callable[[DeconfoundedEncoder], Certificate] | None = None,
+        audited: Certificate | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.map = encoder, fitted
         self.plan, self.method, self.reasons = plan, method, reasons
         self.encoding, self.weights = encoding, weights
         self.salt, self.patients = salt, patients
-        self._certify, self.audited = certify, None
+        self._certify, self.audited = certify, audited
 
     @property
     def needs_confounders(self) -> bool:
@@ -69,18 +70,26 @@ class DeconfoundedEncoder(nn.Module):
         return bool(self.map.needs_confounders)
 
     @property
-    def certificate(self) -> Any:
+    def certificate(self) -> Certificate:
         """An audit of the procedure: cross-fitted by patient with the same settings, on first use.
 
         With ``fit(..., audit_on=other)`` it is an audit of this very map on other patients.
+        `save` writes it once it has been made, and `deconf.verify` makes it again.
+
+        Raises
+        ------
+        SettingsError
+            The map was loaded, and nobody had asked for its certificate before it was saved.
         """
         if self.audited is None:
             if self._certify is None:
                 raise SettingsError(
                     "this map was loaded without its training cohort and was saved before its "
-                    "certificate was asked for. Use deconf.audit(map, cohort, ...) on new patients."
+                    "certificate was asked for. Fit it again with 'deconf fit --certify', or ask "
+                    "for clean.certificate before clean.save; deconf.audit(map, cohort, ...) "
+                    "judges it on new patients."
                 )
-            self.audited = self._certify()
+            self.audited = self._certify(self)
         return self.audited
 
     def forward(self, images: Tensor, confounders: Tensor | None = None) -> Float[Tensor, "n d"]:
@@ -243,13 +252,9 @@ class DeconfoundedEncoder(nn.Module):
     def save(self, folder: str | Path) -> Path:
         """Write the map, what it was asked for, and digests of its patients; no identifiers.
 
-        The encoder's own weights are not written: its digest is, and `load` checks it.
+        The certificate stands beside it, as ``certificate.json``, if it has been made.  The
+        encoder's own weights are not written: its digest is, and `load` checks it.
         """
         from deconf.encoders.saved import write
 
         return write(self, Path(folder))
-
-
-def new_salt() -> str:
-    """Return a fresh salt for patient digests."""
-    return secrets.token_hex(16)

@@ -21,9 +21,10 @@ from deconf.encoders.preprocess import Preprocess
 from deconf.errors import ReadError, SettingsError
 from deconf.maths.design import Column, Encoding
 from deconf.maths.maps import from_spec
+from deconf.records.certificate import Certificate
 
-FORMAT = 1
-RECORD, TENSORS = "deconf.json", "map.safetensors"
+FORMAT = 2  # 1: the certificate was a text inside the record
+RECORD, TENSORS, CERTIFICATE = "deconf.json", "map.safetensors", "certificate.json"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ class SavedPlan:
 
 
 def write(cleaner: DeconfoundedEncoder, folder: Path) -> Path:
-    """Write ``deconf.json`` and ``map.safetensors``; see `DeconfoundedEncoder.save`."""
+    """Write ``deconf.json``, the tensors and the certificate; see `DeconfoundedEncoder.save`."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CERTIFICATE).unlink(missing_ok=True)  # of the map that was saved here before
+    if cleaner.audited is not None:
+        cleaner.audited.save(folder / CERTIFICATE)
     tensors = {k: v.contiguous() for k, v in cleaner.map.state_dict().items()}
     if cleaner.weights is not None:
         tensors["head_weights"] = torch.tensor(cleaner.weights)
@@ -58,10 +62,10 @@ def write(cleaner: DeconfoundedEncoder, folder: Path) -> Path:
         "is_identified": bool(cleaner.plan.is_identified),
         "invariances": {n: dataclasses.asdict(i) for n, i in cleaner.plan.invariances.items()},
         "reasons": list(cleaner.reasons),
-        "certificate": None if cleaner.audited is None else str(cleaner.audited),
         "salt": cleaner.salt,
         "patients": sorted(cleaner.patients),
         TENSORS: _sha(folder / TENSORS),
+        CERTIFICATE: _sha(folder / CERTIFICATE) if cleaner.audited is not None else None,
     }
     body = json.dumps(record, indent=1, sort_keys=True)
     seal = hashlib.sha256(body.encode()).hexdigest()
@@ -91,7 +95,7 @@ def load(
     own = _encoder_of(record, encoder)
     own.reads = own.reads or record["reads"]
     weights = tensors.pop("head_weights", None)
-    cleaner = DeconfoundedEncoder(
+    return DeconfoundedEncoder(
         own,
         from_spec(record["map"], tensors),
         plan=SavedPlan(
@@ -105,9 +109,21 @@ def load(
         reasons=tuple(record["reasons"]),
         salt=record["salt"],
         patients=frozenset(record["patients"]),
+        audited=_certificate_of(record, Path(folder)),
     )
-    cleaner.audited = record["certificate"]
-    return cleaner
+
+
+def _certificate_of(record: dict[str, Any], folder: Path) -> Certificate | None:
+    """Return the certificate that was saved with the map, and refuse any other."""
+    if record.get(CERTIFICATE) is None:
+        return None
+    certificate = Certificate.read(folder / CERTIFICATE)  # knows a damaged file by its own seal
+    if _sha(folder / CERTIFICATE) != record[CERTIFICATE]:
+        raise ReadError(
+            f"{folder / CERTIFICATE} is another certificate than the one saved with this map. Copy "
+            "the folder again, or refit and save."
+        )
+    return certificate
 
 
 def _encoder_of(record: dict[str, Any], given: Encoder | nn.Module | str | None) -> Encoder:

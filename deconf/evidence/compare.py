@@ -7,8 +7,7 @@ the metadata alone, a random projection of the same rank, and reweighting withou
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -17,16 +16,19 @@ import pandas as pd
 
 from deconf.causal.graph import CausalGraph
 from deconf.cohort.cohort import Cohort
-from deconf.evidence.folds import Fold, folds_of, half_split
+from deconf.evidence.external import external
+from deconf.evidence.folds import Fold, folds_of, half_split, with_bar
 from deconf.evidence.inspection import inspect
 from deconf.evidence.judged import COLUMNS, judged
+from deconf.evidence.pairs import pair_split
 from deconf.evidence.pictures import Pictures, pictures_of, watched
 from deconf.evidence.provenance import provenance
+from deconf.evidence.questions import ask
 from deconf.evidence.report import Report
 from deconf.evidence.request import DRAWS, RANDOM, Request, checked
 from deconf.evidence.scoring import Ledger, score_fold
 from deconf.evidence.sweep import shift_sweep
-from deconf.evidence.tasks import Task
+from deconf.evidence.tasks import Scores, Task
 from deconf.maths.intervals import patient_weights
 from deconf.maths.threads import one_thread
 from deconf.probes.cells import levels_of
@@ -88,6 +90,10 @@ def compare(
     -----
     A figure that cannot be had (one class in a fold, no patients in a cell, a graph that
     identifies nothing) reads REFUSED with its reason and is averaged into nothing.
+
+    With ``hold_out`` and four to six usable levels every pair of them is left out once more, to
+    test what the others foretell of a level (`deconf.evidence.external`); with more only at
+    "full" effort.
     """
     asked = checked(representations, cohort, confounders, graph, hold_out, folds, tasks, effort)
     parts = folds_of(cohort, hold_out, folds, seed)
@@ -95,7 +101,7 @@ def compare(
     ledger = Ledger(len(cohort))
     half = half_split(cohort, parts, hold_out, seed)
     with one_thread(0 if cohort.embeddings is None else cohort.embeddings.size):
-        for number, part in enumerate(_shown(parts)):
+        for number, part in enumerate(with_bar(parts, "comparing, fold by fold")):
             score_fold(
                 ledger,
                 asked.contenders,
@@ -115,6 +121,8 @@ def compare(
             plans=asked.plans,
             reference=asked.reference,
             asked_columns=asked.columns,
+            confounders=asked.confounders,
+            tasks=list(asked.tasks),
             fallback_rank=asked.fallback_rank,
             effort=effort,
             draws=DRAWS[effort],
@@ -123,8 +131,29 @@ def compare(
         seen = Pictures()
         if pictures:
             seen = pictures_of(shown, asked, representations, cohort, half, seed=seed)
-    weights = patient_weights(cohort.patients, DRAWS[effort], seed)
-    weights = np.vstack([np.ones((1, len(cohort)), dtype=weights.dtype), weights])
+        weights = patient_weights(cohort.patients, DRAWS[effort], seed)
+        weights = np.vstack([np.ones((1, len(cohort)), dtype=weights.dtype), weights])
+        answers = ask(
+            judged_tasks,
+            {task.name: _scores(asked, task, ledger) for task in judged_tasks},
+            cohort.table,
+            looked.verdict,
+            weights,
+            plans=asked.plans,
+            layers=asked.layers,
+            effort=effort,
+            seed=seed,
+        )
+        elsewhere = external(
+            asked.contenders,
+            judged_tasks,
+            [] if hold_out is None else parts,
+            ledger,
+            reference=asked.reference,
+            fallback_rank=asked.fallback_rank,
+            effort=effort,
+            seed=seed,
+        )
     return Report(
         table=_table(asked, judged_tasks, ledger, weights),
         leakage=looked.leakage,
@@ -148,20 +177,14 @@ def compare(
             effort=effort,
             seed=seed,
         ),
-        sweep=_sweep(asked, judged_tasks, ledger, weights),
+        sweep=_each(shift_sweep, asked, judged_tasks, ledger, weights),
+        pairs=_each(pair_split, asked, judged_tasks, ledger, weights),
+        questions=answers,
+        external=elsewhere,
+        neighbours=looked.neighbours,
         points=seen.points,
         films=seen.films,
     )
-
-
-def _shown(parts: list[Fold]) -> Iterable[Fold]:
-    """Return the folds, with a bar on a terminal."""
-    if not sys.stderr.isatty():
-        return parts
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(parts, "comparing, fold by fold", console=Console(stderr=True), transient=True)
 
 
 def _tasks(asked: Request, cohort: Cohort, parts: list[Fold], *, is_held_out: bool) -> list[Task]:
@@ -192,7 +215,7 @@ def _table(
     for task in tasks:
         rows += judged(
             task,
-            {name: ledger.note(ledger.scores, task, name) for name in asked.names},
+            _scores(asked, task, ledger),
             ledger.edits(task, asked.reference),
             weights,
             reference=asked.reference,
@@ -201,18 +224,20 @@ def _table(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _sweep(
-    asked: Request, tasks: Sequence[Task], ledger: Ledger, weights: np.ndarray
+def _scores(asked: Request, task: Task, ledger: Ledger) -> dict[str, Scores]:
+    return {name: ledger.note(ledger.scores, task, name) for name in asked.names}
+
+
+def _each(
+    of: Callable[..., pd.DataFrame],
+    asked: Request,
+    tasks: Sequence[Task],
+    ledger: Ledger,
+    weights: np.ndarray,
 ) -> pd.DataFrame:
-    """Return the shift sweep of every task."""
+    """Return the frames of every task as one."""
     frames = [
-        shift_sweep(
-            task,
-            {name: ledger.note(ledger.scores, task, name) for name in asked.names},
-            weights,
-            reference=asked.reference,
-        )
-        for task in tasks
+        of(task, _scores(asked, task, ledger), weights, reference=asked.reference) for task in tasks
     ]
     held = [frame for frame in frames if len(frame)]
     return pd.concat(held, ignore_index=True) if held else frames[0]

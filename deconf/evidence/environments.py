@@ -9,9 +9,9 @@ the figure to compare.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from deconf.maths.intervals import factorised, weighted_aurocs
 SWEEP: Mapping[str, int] = {"as in training": 0, "independent": 1, "reversed": 2}
 # No row counts for more than this many medians: the reversed world must not hang on one film.
 TRIM = 20.0
+KINDS = ("aligned", "crossed", "same level", "untold")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,58 @@ def sweep(
     return Sweep(rows[order], np.concatenate(weights)[order], tuple(left_out))
 
 
+def pair_counts(
+    score: np.ndarray,
+    y: np.ndarray,
+    codes: np.ndarray,
+    strata: np.ndarray,
+    risk: np.ndarray,
+    weights: np.ndarray,
+    *,
+    kinds: Collection[str] = KINDS,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return, for each kind of pair, how many the score orders rightly and how many there are.
+
+    A pair (ill film at level a, healthy film at level b) is *aligned* when illness was more
+    frequent at a than at b in training, *crossed* when it was less frequent: there a score that
+    lives on the shortcut is wrong.  *Same level*: a is b.  *Untold*: as frequent, or a level never
+    met in training.  A tie counts one half.
+
+    Parameters
+    ----------
+    score, y, codes, strata : (n,)
+        Only films of one stratum (a fold) are compared.
+    risk : (strata, levels)
+        Share of ill films at each level in the training part of each stratum.
+    weights : (B, n)
+    kinds : some of `KINDS`
+        The others are not counted.
+
+    Returns
+    -------
+    mapping of kind to two (B,) arrays
+    """
+    found = {kind: (np.zeros(len(weights)), np.zeros(len(weights))) for kind in kinds}
+    for stratum in np.unique(strata):
+        inside = strata == stratum
+        levels = np.unique(codes[inside])
+        for ill, healthy in product(levels, levels):
+            kind = _kind(ill, healthy, risk[stratum])
+            positive = inside & (codes == ill) & (y == 1)
+            negative = inside & (codes == healthy) & (y == 0)
+            if kind not in found or not positive.any() or not negative.any():
+                continue
+            rows = np.flatnonzero(positive | negative)
+            drawn = weights[:, rows]
+            truth = positive[rows]
+            count = drawn[:, truth].sum(1, dtype=float) * drawn[:, ~truth].sum(1, dtype=float)
+            area = weighted_aurocs(score[rows], truth, drawn)
+            won, pairs = found[kind]
+            won += np.where(count > 0, count * np.nan_to_num(area), 0.0)
+            pairs += count
+    return found
+
+
 def discordant_aurocs(
     score: np.ndarray,
     y: np.ndarray,
@@ -121,47 +174,26 @@ def discordant_aurocs(
     *,
     crossed: bool,
 ) -> np.ndarray:
-    """Return the share of rightly ordered pairs whose levels of the confounder differ.
+    """Return the share of rightly ordered pairs among the crossed, or the aligned, ones.
 
-    A pair (ill film at level a, healthy film at level b) is *aligned* when illness was more
-    frequent at a than at b in training, *crossed* when it was less frequent: there a score that
-    lives on the shortcut is wrong.  A tie counts one half.
-
-    Parameters
-    ----------
-    score, y, codes, strata : (n,)
-        Only films of one stratum (a fold) are compared.
-    risk : (strata, levels)
-        Share of ill films at each level in the training part of each stratum.
-    weights : (B, n)
+    See `pair_counts`.
 
     Returns
     -------
     (B,), nan where there is no such pair.
     """
-    won, pairs = np.zeros(len(weights)), np.zeros(len(weights))
-    for stratum in np.unique(strata):
-        inside = strata == stratum
-        for a, b in combinations(np.unique(codes[inside]), 2):
-            gap = risk[stratum, a] - risk[stratum, b]
-            if not gap or np.isnan(gap):  # as frequent, or a level never met in training
-                continue
-            high, low = (a, b) if gap > 0 else (b, a)
-            ill, healthy = (low, high) if crossed else (high, low)
-            positive = inside & (codes == ill) & (y == 1)
-            negative = inside & (codes == healthy) & (y == 0)
-            rows = np.flatnonzero(positive | negative)
-            if not positive.any() or not negative.any():
-                continue
-            drawn = weights[:, rows]
-            truth = positive[rows]
-            count = drawn[:, truth].sum(1, dtype=float) * drawn[:, ~truth].sum(1, dtype=float)
-            area = weighted_aurocs(score[rows], truth, drawn)
-            won += np.where(count > 0, count * np.nan_to_num(area), 0.0)
-            pairs += count
-    share = np.full(len(weights), np.nan)
-    np.divide(won, pairs, out=share, where=pairs > 0)
-    return share
+    kind = "crossed" if crossed else "aligned"
+    won, pairs = pair_counts(score, y, codes, strata, risk, weights, kinds=[kind])[kind]
+    return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def _kind(ill: int, healthy: int, risk: np.ndarray) -> str:
+    if ill == healthy:
+        return "same level"
+    gap = risk[ill] - risk[healthy]
+    if not gap or np.isnan(gap):
+        return "untold"
+    return "aligned" if gap > 0 else "crossed"
 
 
 def training_risk(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,7 @@ from deconf.maths.kinds import is_categorical, levels, said
 # A test fold of so many patients is enough to attack; below it the cohort is halved for that,
 # since a verdict on 200 patients could hardly ever be "clean".
 ENOUGH = 2000
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -83,3 +87,13 @@ def half_split(cohort: Cohort, parts: list[Fold], hold_out: str | None, seed: in
         return first
     train, test = next(iter(cohort.folds(2, seed)))
     return Fold("half of the patients", train, test)
+
+
+def with_bar(items: Sequence[Item], what: str) -> Iterable[Item]:
+    """Return the items, with a bar on a terminal."""
+    if not sys.stderr.isatty() or not items:
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, what, console=Console(stderr=True), transient=True)

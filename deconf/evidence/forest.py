@@ -43,6 +43,12 @@ SAID = {
     "reversed": "weighted: their association turned round",
     "worst group": "rightly called in the worst group of films",
 }
+METRICS = {
+    "accuracy": SAID["worst group"],
+    "calibration error": "gap of stated and observed risk; 0 is best",
+    "calibration slope": "1 is calibrated, below 1 overconfident",
+    "calibration intercept": "0 is calibrated, below 0 the stated risk is too high",
+}
 ORDER = ("within levels", "aligned pairs", "crossed pairs", "independent", "reversed")
 
 
@@ -75,10 +81,12 @@ def task_forest(report: Report, task: str) -> dict[str, object]:
             if has_figure(report, task, full)
         ]
         sections.append({"title": confounder, "blocks": blocks})
+    other = _other(report, task)
     return {
         "name": task,
         "sections": [s for s in sections if s["blocks"]],
-        "other": _other(report, task),
+        "other": [block for block in other if "held out" not in str(block["title"])],
+        "by_level": [block for block in other if "held out" in str(block["title"])],
     }
 
 
@@ -168,8 +176,9 @@ def _other(report: Report, task: str) -> list[dict[str, object]]:
         ends = _ends(part)
         high = 1.0 if metric != "calibration error" else 0.1
         scale = Scale.around(ends, low=0.0, high=high, step=0.1 if high < 1 else 0.5)
-        title = metric if environment == "pooled" else environment
-        blocks.append(_block(report, task, str(metric), str(environment), str(title), scale))
+        title = environment if metric == "accuracy" else f"{metric}, {environment}"
+        title = str(metric if environment == "pooled" else title)
+        blocks.append(_block(report, task, str(metric), str(environment), title, scale))
     return blocks
 
 
@@ -193,19 +202,10 @@ def _block(
             rows.append(_row(name, row, scale, marks, kind_of(report, name)))
     return {
         "title": title,
-        "said": SAID.get(title, "") if metric == "AUROC" else _metric_said(metric, title),
+        "said": SAID.get(title, "") if metric == "AUROC" else METRICS.get(metric, ""),
         "rows": rows,
         "axis": axis(scale, ticks_of(scale)),
     }
-
-
-def _metric_said(metric: str, title: str) -> str:
-    if metric == "accuracy":
-        return SAID["worst group"]
-    return {
-        "calibration error": "gap of stated and observed risk; 0 is best",
-        "calibration slope": "1 is calibrated, below 1 overconfident",
-    }.get(title, "")
 
 
 def _row(

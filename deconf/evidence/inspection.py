@@ -16,6 +16,7 @@ from deconf.evidence.folds import Fold
 from deconf.evidence.invariances import Demand, HeldTo, Layer, is_needed, statement
 from deconf.evidence.leakage import COLUMNS, Audit, audit
 from deconf.evidence.lost import MOST_COLUMNS, lost, unasked
+from deconf.evidence.neighbourhoods import neighbourhoods
 from deconf.evidence.scoring import learn_all
 from deconf.evidence.verdict import Verdict, undecided
 from deconf.probes.leakage import Effort
@@ -28,6 +29,7 @@ class Inspection:
     verdict: Mapping[tuple[str, str], Verdict]
     leakage: pd.DataFrame
     lost: pd.DataFrame
+    neighbours: pd.DataFrame
     reasons: tuple[str, ...]
 
 
@@ -40,6 +42,8 @@ def inspect(
     plans: Mapping[str, Any],
     reference: str,
     asked_columns: Sequence[str],
+    confounders: Sequence[str],
+    tasks: Sequence[str],
     fallback_rank: int,
     effort: Effort,
     draws: int,
@@ -93,9 +97,20 @@ def inspect(
         draws=draws,
         seed=seed,
     )
+    near, left_out = neighbourhoods(
+        {name: one.test for name, one in learned.items()},
+        judged_on.table,
+        judged_on.patients,
+        confounders,
+        tasks,
+        reference=reference,
+        draws=draws,
+        seed=seed,
+    )
+    reasons += left_out
     shown = [frame for frame in frames if len(frame)]
     leakage = pd.concat(shown, ignore_index=True) if shown else _framed("", None)
-    return Inspection(verdicts, leakage, gone, tuple(reasons))
+    return Inspection(verdicts, leakage, gone, near, tuple(reasons))
 
 
 def _attacked(

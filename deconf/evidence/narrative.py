@@ -67,9 +67,11 @@ def price_sentences(report: Report) -> list[str]:
 
 def tell(report: Report) -> str:
     """Return the report as text at most 110 columns wide: verdicts first."""
+    from deconf.evidence.summaries import questions_table
+
     size = report.config
     lines = [
-        *_wrapped(
+        *wrapped(
             f"Compared on {size['films']:,} films of {size['patients']:,} patients; "
             f"{_split(report)}. Attacked: {size['attacked']}."
         ),
@@ -77,16 +79,17 @@ def tell(report: Report) -> str:
         "VERDICTS",
     ]
     for sentence in report.sentences():
-        lines += _wrapped(sentence, "  ", "    ")
+        lines += wrapped(sentence, "  ", "    ")
     for task in report.tasks:
         lines += ["", *_task(report, task)]
     lines += ["", *_leakage(report)]
+    lines += questions_table(report)
     lines += _lost(report)
     lines += _bullets("Beware", report.warnings)
     lines += _bullets("Notes", [*report.reasons, *remarks(report), *refusals(report)])
     versions = size["versions"]
     told = ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else ""
-    lines += ["", *_wrapped(f"seed {size['seed']}; cohort {str(size['cohort'])[:12]}; {told}.")]
+    lines += ["", *wrapped(f"seed {size['seed']}; cohort {str(size['cohort'])[:12]}; {told}.")]
     return "\n".join(lines)
 
 
@@ -184,6 +187,8 @@ def _split(report: Report) -> str:
 
 
 def _task(report: Report, task: str) -> list[str]:
+    from deconf.evidence.summaries import external_lines
+
     lines = [
         f"TASK {task}: AUROC with 95 % intervals by patient; * differs from {report.reference}",
         "",
@@ -194,6 +199,7 @@ def _task(report: Report, task: str) -> list[str]:
     for start in range(0, len(held), 4):
         part = held[start : start + 4]
         lines += ["", *_table(report, task, part, "held out", [h[10:] for h in part])]
+    lines += external_lines(report, task)
     for confounder in report.confounders:
         some = [e for e in ENVIRONMENTS if has_figure(report, task, f"{confounder}: {e}")]
         asked = [f"{confounder}: {e}" for e in some]
@@ -267,7 +273,7 @@ def _lost(report: Report) -> list[str]:
     lines += aligned(rows)
     for name, held, share in report.out_of_span.itertuples(index=False, name=None):
         told = "cannot be seen" if pd.isna(share) else f"{100 * share:.0f} %"
-        lines += _wrapped(
+        lines += wrapped(
             f"{name}, {held}: share of its mean shift outside the erased directions: {told}.", "  "
         )
     return lines
@@ -297,7 +303,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines[:-1]
 
 
-def _wrapped(text: str, first: str = "", rest: str = "  ") -> list[str]:
+def wrapped(text: str, first: str = "", rest: str = "  ") -> list[str]:
+    """Return the text in lines that fit a terminal."""
     return textwrap.wrap(
         text, WIDTH, initial_indent=first, subsequent_indent=rest,
         break_long_words=False, break_on_hyphens=False,
@@ -305,5 +312,5 @@ def _wrapped(text: str, first: str = "", rest: str = "  ") -> list[str]:
 
 
 def _bullets(title: str, said: Iterable[str]) -> list[str]:
-    items = [line for sentence in said for line in _wrapped(sentence, "  - ", "    ")]
+    items = [line for sentence in said for line in wrapped(sentence, "  - ", "    ")]
     return ["", f"{title}:", *items] if items else []

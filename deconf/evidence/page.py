@@ -26,6 +26,7 @@ from deconf.evidence.narrative import (
     signed,
 )
 from deconf.evidence.scatter import maps
+from deconf.evidence.tables import elsewhere, neighbours, pairs, questions
 
 if TYPE_CHECKING:
     from deconf.evidence.report import Report
@@ -51,6 +52,10 @@ def page(report: Report) -> str:
         compared=_compared(report),
         verdicts=_verdicts(report),
         prices=price_sentences(report),
+        questions=questions(report),
+        elsewhere=elsewhere(report),
+        neighbours=neighbours(report),
+        pairs=pairs(report),
         leakage=leakage_forest(report),
         tasks=[task_forest(report, task) for task in report.tasks],
         curves=sweep_curves(report),

@@ -15,6 +15,10 @@ import pandas as pd
 
 from deconf.errors import SettingsError, did_you_mean
 from deconf.evidence.atlas import Points, atlas
+from deconf.evidence.external import COLUMNS as EXTERNAL
+from deconf.evidence.neighbourhoods import COLUMNS as NEAR
+from deconf.evidence.pairs import COLUMNS as PAIRS
+from deconf.evidence.questions import Questions
 from deconf.evidence.sweep import COLUMNS as SWEEP
 from deconf.evidence.verdict import Verdict
 
@@ -52,6 +56,17 @@ class Report:
         AUROC of each representation while the association of confounder and outcome goes from
         that of the archive (``power`` 0) over none (1) to its reverse (2), with ``correlation``
         as it then is, a paired interval and ``difference`` to the raw embedding.
+    pairs : DataFrame
+        AUROC of each representation among aligned, crossed and same-level pairs of films, each
+        with its share of all pairs; see `pair_split`.
+    questions : Questions
+        Whether each confounder can be read, is used by the prediction, and divides performance.
+    external : DataFrame
+        With ``hold_out``: the AUROC to expect at another site, and whether the same estimate held
+        at each site that was left out; see `external`.
+    neighbours : DataFrame
+        What the neighbours of a held-out film share with it, disease or confounder; see
+        `neighbourhoods`.
     points : Points or None
         Principal components of some held-out films; see `atlas`.
     films : tuple of Film
@@ -73,6 +88,10 @@ class Report:
     warnings: tuple[str, ...]
     config: Mapping[str, object]
     sweep: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SWEEP)))
+    pairs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(PAIRS)))
+    questions: Questions = field(default_factory=Questions)
+    external: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(EXTERNAL)))
+    neighbours: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(NEAR)))
     points: Points | None = None
     films: tuple[Film, ...] = ()
 
@@ -150,6 +169,11 @@ class Report:
                 "lost": _records(self.lost),
                 "out_of_span": _records(self.out_of_span),
                 "sweep": _records(self.sweep),
+                "pairs": _records(self.pairs),
+                "questions": _records(self.questions.to_frame()),
+                "differences": _records(self.questions.differences()),
+                "external": _records(self.external),
+                "neighbours": _records(self.neighbours),
                 "plans": self.plan,
                 "reasons": self.reasons,
                 "warnings": self.warnings,

@@ -82,9 +82,9 @@ def shift_sweep(
                         "confounder": confounder,
                         "power": power,
                         "correlation": float(ties[k]),
-                        **_limits(mine[k], ("estimate", "low", "high")),
+                        **with_limits(mine[k], ("estimate", "low", "high")),
                         "n": n,
-                        **_limits(
+                        **with_limits(
                             np.full(1, np.nan) if gap is None else gap[k],
                             ("difference", "difference_low", "difference_high"),
                         ),
@@ -192,7 +192,7 @@ def _along(
     return area, len(rows)
 
 
-def _limits(values: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """Return estimate and interval; the first value is the films as they are."""
+def with_limits(values: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """Return estimate and interval under three names; the first value is the films as they are."""
     found = interval(values[1:], float(values[0]))
     return dict(zip(names, (found.estimate, found.low, found.high), strict=True))

@@ -14,7 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deconf.causal.overlap import FEW
-from deconf.evidence.calibration import calibration_error, calibration_slope
+from deconf.evidence.calibration import (
+    calibration_error,
+    calibration_intercept,
+    calibration_slope,
+)
 from deconf.evidence.environments import (
     SWEEP,
     Sweep,
@@ -53,6 +57,17 @@ class Scores:
 
 
 Statistic = Callable[[Scores, np.ndarray, np.ndarray], np.ndarray]
+Calibration = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+CALIBRATION: tuple[tuple[str, Calibration, str], ...] = (
+    ("error", calibration_error, "no film to compare"),
+    (
+        "slope",
+        calibration_slope,
+        "the scores are constant or separate the classes: there is no slope",
+    ),
+    ("intercept", calibration_intercept, "one class only: there is no intercept"),
+)
 
 
 @dataclass(frozen=True)
@@ -160,26 +175,29 @@ def _pooled(task: Task) -> Measure:
 
 
 def _one_fold(task: Task, fold: int) -> Measure:
-    rows = task.rows[task.fold[task.rows] == fold]
-    name = task.fold_names[fold]
-    column, _, level = name.partition("=")
-    only = one_class(task.y, rows)
-    refused = ""
-    if only is not None:
-        refused = (
-            f"{level} has no recorded {task.name}"
-            if np.isnan(only)
-            else f"{level} holds only {task.name}={only:g}: {column} cannot be told from "
-            f"{task.name} there"
-        )
+    rows, refused = _held_out(task, fold)
     fewest = min(len(np.unique(task.patients[rows[task.y[rows] == v]])) for v in (0, 1))
     return Measure(
         "AUROC",
-        f"held out: {name}",
+        f"held out: {task.fold_names[fold]}",
         rows,
         _auroc(task, task.fold),
         refused,
         is_environment=fewest >= ENOUGH_PER_CLASS,
+    )
+
+
+def _held_out(task: Task, fold: int) -> tuple[np.ndarray, str]:
+    """Return the films of a held-out level, and why they give no figure; empty where they do."""
+    rows = task.rows[task.fold[task.rows] == fold]
+    only = one_class(task.y, rows)
+    if only is None:
+        return rows, ""
+    column, _, level = task.fold_names[fold].partition("=")
+    if np.isnan(only):
+        return rows, f"{level} has no recorded {task.name}"
+    return rows, (
+        f"{level} holds only {task.name}={only:g}: {column} cannot be told from {task.name} there"
     )
 
 
@@ -274,22 +292,21 @@ def _worst_group(task: Task, confounder: str, levels: Levels) -> Measure:
 
 
 def _calibration(task: Task) -> list[Measure]:
-    def error(scores: Scores, rows: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        return calibration_error(scores.logit, task.y[rows], drawn)
-
-    def slope(scores: Scores, rows: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        return calibration_slope(scores.logit, task.y[rows], drawn)
-
+    """Return calibration error, slope and intercept, pooled and at each held-out level."""
+    places = [("pooled", task.rows, "")]
+    if task.is_held_out:
+        places += [
+            (f"held out: {name}", *_held_out(task, k)) for k, name in enumerate(task.fold_names)
+        ]
     return [
-        Measure("calibration error", "pooled", task.rows, error),
-        Measure(
-            "calibration slope",
-            "pooled",
-            task.rows,
-            slope,
-            nothing="the scores are constant or separate the classes: there is no slope",
-        ),
+        Measure(f"calibration {what}", where, rows, _calibrated(task, of), refused, nothing=nothing)
+        for where, rows, refused in places
+        for what, of, nothing in CALIBRATION
     ]
+
+
+def _calibrated(task: Task, of: Calibration) -> Statistic:
+    return lambda scores, rows, drawn: of(scores.logit, task.y[rows], drawn)
 
 
 def _ones(rows: Sequence[int] | np.ndarray) -> np.ndarray:

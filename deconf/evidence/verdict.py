@@ -204,7 +204,7 @@ def _remedy(leakage: Leakage) -> str:
     linear = [name for name in leakage.p_values if name.startswith("logistic")]
     reads_means = any(leakage.p_values[name] < ALPHA for name in linear)
     if linear and not reads_means:
-        return "means are matched, higher moments leak: try aligned"
+        return "means are matched, higher moments leak: try aligned, then transport"
     if leakage.worst.startswith("logistic"):
         return "a difference of means is left: try leace with rank='full', then aligned"
     return "means and more are left: try leace first, then aligned"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -31,6 +33,15 @@ class EmbeddingMap(nn.Module):
     def spec(self) -> dict[str, Any]:
         """Return what `from_spec` needs beside the tensors, as JSON types."""
         return {"kind": type(self).__name__}
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the kind, its settings and every bit of its tensors, in hexadecimal."""
+        sha = hashlib.sha256(json.dumps(self.spec(), sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return sha.hexdigest()
 
     @property
     def is_identity(self) -> bool:

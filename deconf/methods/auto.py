@@ -41,10 +41,10 @@ from deconf.maths.threads import one_thread
 from deconf.methods.aligned import Aligned
 from deconf.methods.base import Method, MethodCard, as_arrays, methods
 from deconf.methods.leace import LEACE
-from deconf.methods.levels import balance
+from deconf.methods.levels import LevelMoments, balance
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.transport import FEWEST as COORDINATES
-from deconf.methods.transport import Transport
+from deconf.methods.transport import WISHED, Transport, merged
 from deconf.probes.head import choose_strength, fit_head
 from deconf.probes.leakage import leakage
 
@@ -203,7 +203,10 @@ def _selected(
     is_readable = found.estimate.estimate > READABLE
     if levels is not None and not is_readable:
         reasons.append("levels are only half readable: mixing maps would blur, so none is tried")
-    candidates = _candidates(z, given, levels is not None, is_readable, reads_record, fewest)
+    m = None  # moments by level, for maps that are mixed by level
+    if levels is not None and is_readable and given.basis is None:
+        m = LevelMoments.of(z, c, given, weights, patients, "auto")
+    candidates = _candidates(z, given, levels is not None, is_readable, reads_record, m)
     return _best(z, c, codes, given, outcome, labelled, keep, candidates, reasons)
 
 
@@ -213,7 +216,7 @@ def _candidates(
     has_levels: bool,
     is_readable: bool,
     reads_record: bool,
-    fewest: int,
+    m: LevelMoments | None,
 ) -> dict[str, Method]:
     """Return the candidates, the simplest first."""
     rows = np.bincount(given.codes)
@@ -227,9 +230,8 @@ def _candidates(
     if has_levels and reads_record:
         found["aligned (reads the record)"] = Aligned(read="record")
     mixture = Transport()
-    # Two thirds of the patients train in a fold of the selection.
-    bears = 2 / 3 * fewest * mixture.crowding >= COORDINATES and given.basis is None
-    if has_levels and is_readable and bears:
+    # Twice the fewest: a fold of the selection trains on two thirds of the patients.
+    if m and mixture.coordinates(merged(m, WISHED / mixture.crowding)) >= 2 * COORDINATES:
         found["transport"] = mixture
     return found
 

@@ -33,6 +33,7 @@ from deconf.methods.levels import LevelMoments
 logger = logging.getLogger(__name__)
 
 FEWEST = 4  # coordinates below which nothing worth the name of an embedding is left
+WISHED = 16  # coordinates for which levels are merged, down to two groups of them
 SINGULAR = 1e-9  # variance relative to the largest below which a coordinate counts as constant
 
 
@@ -55,7 +56,7 @@ class Transport(Method):
     crowding : float in (0, 1)
         Coordinates kept for each patient of the smallest cell.  A covariance of n patients in r
         coordinates is known to about r/n, and that error is written into every film of the cell
-        for a fresh probe to read: above 0.05 it shows.
+        for a fresh probe to read; fewer coordinates are less to read, and less to work with.
     read : "image" or "record"
         Whether the level of a new image is inferred from the image, or read from the table;
         "record" needs ``at_inference=True``.
@@ -64,11 +65,14 @@ class Transport(Method):
     --------
     What lies beside the leading coordinates is dropped: quiet directions, in which devices differ
     most and which no cell has the patients to match.  The direction that tells the strata apart is
-    kept.  `compare` shows what else was lost.  Where the smallest cell cannot bear four
-    coordinates `Aligned` is fitted instead, and logged.
+    kept.  `compare` shows what else was lost.
+
+    Levels too thin to be carried each by itself (site and scanner together) are carried in groups
+    of the most alike; inside a group only the means are matched, by `LEACE`.  Where the smallest
+    cell cannot bear four coordinates `Aligned` is fitted instead, and logged.
     """
 
-    crowding: float = 0.05
+    crowding: float = 0.1
     read: str = "image"
 
     def __post_init__(self) -> None:
@@ -103,7 +107,8 @@ class Transport(Method):
                 "or use 'aligned' or 'leace'."
             )
         m = LevelMoments.of(z, c, given, weights, patients, "transport")
-        rank = min(int(self.crowding * _smallest(m)), m.cells.width)
+        every, m = m, merged(m, WISHED / self.crowding)
+        rank = self.coordinates(m)
         keep = {"given": given, "weights": weights, "patients": patients, "seed": seed}
         if rank < FEWEST or (m.weight.sum(axis=1) > 0).sum() < 2:
             logger.warning(
@@ -114,7 +119,7 @@ class Transport(Method):
             )
             return Aligned(read=self.read).fit(z, c, **keep)
         span = _span(m, rank)
-        mixture = self._mixture(z, m, span, given, weights)
+        mixture = self._mixture(z, m, every, span, given, weights)
         mapped = mixture(tensor(z), tensor(c)).numpy()
         rest = LEACE().fit((mapped - m.cells.centre) @ span, c, **keep)
         if rest.is_identity:
@@ -126,10 +131,15 @@ class Transport(Method):
         )
         return Chain(mixture, lifted)
 
+    def coordinates(self, m: LevelMoments) -> int:
+        """Return how many coordinates the smallest cell of (merged) levels can bear."""
+        return min(int(self.crowding * _smallest(m)), m.cells.width)
+
     def _mixture(
         self,
         z: ndarray,
         m: LevelMoments,
+        every: LevelMoments,
         span: Float[ndarray, "d r"],
         given: Given,
         weights: Any,
@@ -147,20 +157,62 @@ class Transport(Method):
         if self.read == "image":
             slope, bias = membership(z, m, given, weights, span.T, centre)
             bias = bias + slope[:, : len(centre)] @ centre
+        # A recorded level finds its group; one read from the image is a group already.
+        group = np.arange(len(here))
+        if self.read == "record":
+            recorded = [np.unique(m.levels[every.levels == k]) for k in _met(every)[0]]
+            group = np.array([np.flatnonzero(here == g)[0] for g in np.concatenate(recorded)])
         return MixtureMap(
             span=span,
             centre=centre,
-            source=source,
+            source=source[group],
             target=np.einsum("l,lsr->sr", share, source),
-            carry=np.array(carry),
-            told=told,
-            prior=prior,
-            slope=slope[here],
-            bias=bias[here],
+            carry=np.array(carry)[group],
+            told=told[group],
+            prior=prior[group],
+            slope=slope[here][group],
+            bias=bias[here][group],
             stretch=span.T,
-            design=m.design[here],
+            design=every.design[_met(every)[0]] if self.read == "record" else m.design[here],
             reads=self.read == "record",
         )
+
+
+def merged(m: LevelMoments, patients: float) -> LevelMoments:
+    """Return levels in groups, the most alike first, until every cell has its patients.
+
+    Never fewer than two groups.  Alike are levels whose means, at the common shares of the strata,
+    lie near one another on the scale of what varies within cells.
+
+    Parameters
+    ----------
+    patients : float
+        Wanted in the smallest cell, by Kish's size.
+    """
+    here, strata = _met(m)
+    groups = [[level] for level in here]
+    weight, weight2 = m.weight[:, strata], m.cells.weight2.reshape(m.weight.shape)[:, strata]
+    within = m.cells.scatter.sum(axis=0) / m.cells.weight.sum()
+    shrunk = 0.99 * within + 0.01 * np.trace(within) / len(within) * np.eye(len(within))
+    mean, total = m.effects()[0] @ _power(shrunk, -0.5), m.weight.sum(axis=1)
+
+    def smallest() -> float:
+        kish = [weight[g].sum(axis=0) ** 2 / weight2[g].sum(axis=0).clip(1e-300) for g in groups]
+        return float(np.min(kish))
+
+    while len(groups) > 2 and smallest() < patients:
+        centres = np.array([np.average(mean[g], axis=0, weights=total[g]) for g in groups])
+        gaps = ((centres[:, None] - centres) ** 2).sum(axis=2)
+        gaps[np.tril_indices(len(groups))] = np.inf
+        first, second = np.unravel_index(np.argmin(gaps), gaps.shape)
+        groups[first] = groups[first] + groups.pop(int(second))
+    if len(groups) == len(here):
+        return m
+    of_level = np.zeros(len(m.design), dtype=np.int64)
+    for number, group in enumerate(groups):
+        of_level[group] = number
+    cells = (of_level[:, None] * m.strata + np.arange(m.strata)).ravel()
+    return LevelMoments(of_level[m.levels], np.eye(len(groups)), m.cells.pool(cells), m.strata)
 
 
 def monge(sigma: Float[ndarray, "r r"], reference: Float[ndarray, "r r"]) -> Float[ndarray, "r r"]:

@@ -254,6 +254,20 @@ def _ranked(scores: np.ndarray, strata: np.ndarray) -> np.ndarray:
     return ranks
 
 
+def ranks_within(
+    score: np.ndarray, strata: np.ndarray, numbers: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the mid-ranks of one score within strata, as a share of the films there, (n,).
+
+    What ``numbers`` explain of them is taken out, see `read_held_out`.
+    """
+    ranks = _ranked(score[:, np.newaxis], strata)
+    if numbers is not None:
+        ranks = without(ranks, numbers, strata, np.arange(len(ranks)))
+    place = _numbered(strata)
+    return np.asarray(ranks[:, 0] / np.bincount(place)[place])
+
+
 def at_most(rows: np.ndarray, patients: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Keep whole patients, at random, until the next would pass the limit of rows."""
     if len(rows) <= most:

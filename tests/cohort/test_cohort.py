@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from deconf.cohort.cohort import Cohort
+from deconf.cohort.fingerprint import files_digest
 from deconf.errors import CohortError, SettingsError
 
 
@@ -163,6 +164,18 @@ def test_the_digest_sees_into_the_middle_of_a_column_of_long_vectors():
     vectors = [v.copy() for v in vectors]
     vectors[1][2500] = -1
     assert Cohort.read(pd.DataFrame({"v": vectors})).digest != one
+
+
+def test_the_digest_of_files_changes_with_one_byte_their_order_and_where_one_ends(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    found = set()
+    for first, second in ((b"12", b"345"), (b"123", b"45"), (b"12", b"346"), (b"345", b"12")):
+        a.write_bytes(first)
+        b.write_bytes(second)
+        found.add(files_digest([a, b]))
+    assert len(found) == 4
+    (tmp_path / "c").write_bytes(a.read_bytes())
+    assert files_digest([tmp_path / "c", b]) == files_digest([a, b])  # names do not count
 
 
 def test_a_cohort_survives_pickling():

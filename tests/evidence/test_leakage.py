@@ -235,7 +235,7 @@ def test_a_leak_is_told_in_figures_with_what_to_try_next():
     assert verdict.sentence == (
         "leaks: boosted trees still read view within disease at AUROC 0.71 [0.65, 0.77], chance "
         "floor 0.53 (n = 400 held-out patients, p = 0.01); "
-        "means are matched, higher moments leak: try aligned"
+        "means are matched, higher moments leak: try aligned, then transport"
     )
     linear = found(0.71, 0.06, worst="logistic", p_values={"logistic": 0.01})
     assert "difference of means is left" in judge(linear, 0.01).sentence

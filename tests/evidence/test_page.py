@@ -95,8 +95,9 @@ def headings(html: str) -> list[str]:
 def test_verdicts_come_first_and_every_section_in_its_place(report, tmp_path):
     found = headings(html_of(with_films(report, [film(0), film(1)]), tmp_path))
     assert found == [
-        "Verdicts", "Leakage", "Task: pneumonia", "When the shift comes", "A map of the films",
-        "A few films", "What the graph demands of clean", "What else was lost",
+        "Verdicts", "Three questions, often taken for one", "Leakage", "Task: pneumonia",
+        "When the shift comes", "A map of the films",
+        "Neighbours", "A few films", "What the graph demands of clean", "What else was lost",
         "Method, assumptions, figures",
     ]  # fmt: skip
 

@@ -138,3 +138,21 @@ def test_tensors_travel_with_the_module():
     chain = Chain(affine(0), affine(1)).to(torch.float32)
     assert {t.dtype for t in chain.state_dict().values()} == {torch.float32}
     assert np.isfinite(chain(embedding(0)).numpy()).all()
+
+
+def test_the_digest_of_a_map_changes_with_one_bit_and_not_otherwise():
+    one = affine(0)
+    assert affine(0).digest == one.digest
+    assert len(one.digest) == 64
+    centre = one.centre.clone()
+    centre[2] = torch.nextafter(centre[2], centre[2] + 1)
+    others = [
+        AffineMap(one.left, one.right, centre),
+        affine(0).to(torch.float32),
+        Chain(one),
+        AffineMap.identity(6),
+        affine(1),
+    ]
+    assert len({one.digest, *(other.digest for other in others)}) == 6
+    zeros = [torch.zeros(6, 1, dtype=kind) for kind in (torch.float32, torch.int32)]
+    assert len({AffineMap(z, z.T, z[:, 0]).digest for z in zeros}) == 2

@@ -103,6 +103,7 @@ def test_maps_that_read_the_record_are_considered_only_where_they_are_allowed():
         for reads in (False, True)
     }
     plain = {"leace (pooled)", "leace (stacked)", "quadratic", "aligned"}  # and raw is not one
+    plain |= {"transport"}  # 80 patients in the smallest cell and more
     assert set(chosen[False].scores) == plain
     assert set(chosen[True].scores) == plain | {"aligned (reads the record)"}
     for reads, one in chosen.items():

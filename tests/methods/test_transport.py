@@ -14,14 +14,13 @@ from deconf.maths.maps import from_spec
 from deconf.maths.mixture import MixtureMap
 from deconf.maths.moments import Given
 from deconf.methods import Aligned, Transport
-from deconf.methods.transport import monge
+from deconf.methods.levels import LevelMoments
+from deconf.methods.transport import merged, monge
 from deconf.probes.leakage import leakage
 from tests.strategies import apply
 
 
-def films(
-    n: int = 4000, d: int = 10, seed: int = 0, follows: float = 0.4, disease: float = 2.0
-):
+def films(n: int = 4000, d: int = 10, seed: int = 0, follows: float = 0.4, disease: float = 2.0):
     """Return z, portable, ill: the scanner shifts, and widens ill and healthy on other axes."""
     rng = np.random.default_rng(seed)
     ill = rng.integers(2, size=n)
@@ -145,3 +144,31 @@ def test_a_continuous_adjustment_set_is_refused_with_the_remedy():
     held = Given(ill, np.random.default_rng(0).standard_normal((500, 1)))
     with pytest.raises(SettingsError, match="bin them, or use 'aligned' or 'leace'"):
         Transport().fit(z, np.eye(2)[portable], given=held)
+
+
+def test_thin_levels_are_carried_in_groups_of_the_most_alike_and_their_means_matched():
+    rng = np.random.default_rng(2)
+    z, portable, ill = films(n=3000)
+    site = rng.integers(4, size=3000)
+    z[:, 4] += 0.7 * site  # small beside the six of the scanner
+    levels = 2 * site + portable
+    m = LevelMoments.of(z, np.eye(8)[levels], Given(ill), None, None, "transport")
+    groups = merged(m, 400)
+    assert len(groups.design) == 2
+    for level in range(8):
+        assert np.unique(groups.levels[levels == level]).size == 1
+    assert np.array_equal(groups.levels == groups.levels[portable == 1][0], portable == 1)
+    assert_allclose(groups.cells.weight.sum(), 3000)
+    mapped = Transport().fit(z, np.eye(8)[levels], given=Given(ill))
+    assert [type(link).__name__ for link in mapped.links()] == ["MixtureMap", "AffineMap"]
+    clean = apply(mapped, z)
+    for value in (0, 1):
+        means = np.array([clean[(site == s) & (ill == value)].mean(axis=0) for s in range(4)])
+        assert np.ptp(means[:, 4]) < 0.35  # of 2.1
+
+
+def test_levels_with_patients_enough_stay_as_they_are():
+    z, portable, ill = films()
+    m = LevelMoments.of(z, np.eye(2)[portable], Given(ill), None, None, "transport")
+    assert merged(m, 1e9) is m  # two of them are never merged
+    assert merged(m, 1) is m

@@ -1,0 +1,1 @@
+"""Frozen records that outlive the process that made them."""
