@@ -55,7 +55,7 @@ def measured(size: str, effort: str, confounder: str) -> dict[str, float | str]:
         "confounder": confounder,
         "processor_s": round(time.process_time() - used, 1),
         "clock_s": round(time.perf_counter() - wall, 1),
-        "estimate_s": round(audit_seconds(rows, width, 1, effort), 1),
+        "estimate_s": round(audit_seconds(rows, width, 1, effort, numbers=confounder == "age"), 1),
         "attackers": len(found.leakages[confounder, "conditional"].intervals),
     }
 
