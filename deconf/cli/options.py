@@ -159,7 +159,15 @@ HoldOut = Annotated[
 Folds = Annotated[
     int, _option("--folds", text="Patient-grouped folds, without --hold-out.", panel=HOW)
 ]
-HowHard = Annotated[Effort, _option("--effort", text="How hard the attackers try.", panel=HOW)]
+HowHard = Annotated[
+    Effort,
+    _option(
+        "--effort",
+        text="How hard the attackers try.  Full: a kernel probe, sizes chosen by folds, other "
+        "sites; ten times as long and more.",
+        panel=HOW,
+    ),
+]
 
 
 def read_cohort(

@@ -228,7 +228,8 @@ def compare(
     import deconf
 
     parts = cohort.table[hold_out].nunique() if hold_out in cohort.table else folds
-    with working("Comparing", seconds=compare_seconds(*_size(cohort), method, parts), spin=False):
+    seconds = compare_seconds(*_size(cohort), method, parts, effort.value)
+    with working(f"Comparing, {effort.value} effort", seconds=seconds, spin=False):
         report = deconf.compare(
             {"raw": "stored", "clean": cleaner},
             cohort,
@@ -283,6 +284,7 @@ def audit(
     --fail-if leaks
     """
     import deconf
+    from deconf.maths.kinds import is_categorical
 
     deconf.methods  # noqa: B018  # the kinds of map that a folder may hold are registered there
     representation = deconf.load(cleaner) if cleaner is not None else "stored"
@@ -299,7 +301,9 @@ def audit(
         outcome=outcome,
         on_missing=on_missing.value,
     )
-    with working("Auditing", seconds=audit_seconds(*_size(cohort), len(names), effort.value)):
+    numbers = sum(c in cohort.table and not is_categorical(cohort.table[c]) for c in names)
+    seconds = audit_seconds(*_size(cohort), len(names), effort.value, numbers=numbers)
+    with working(f"Auditing, {effort.value} effort", seconds=seconds):
         found = deconf.audit(
             representation,
             cohort,

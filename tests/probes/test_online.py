@@ -100,7 +100,7 @@ def test_a_patient_who_is_told_by_their_own_films_saves_nothing():
     c = rng.integers(2, size=60)[who]
     z = rng.standard_normal((60, 30))[who] + 0.01 * rng.standard_normal((960, 30))
     assert coded(z, c).bits.estimate > 0.1  # films as patients
-    assert coded(z, c, who=who).bits.estimate < 0.02
+    assert -0.02 < coded(z, c, who=who).bits.estimate < 0.02  # the penalty is chosen by patient
 
 
 def test_the_quadratic_code_finds_variances_and_says_so():

@@ -26,9 +26,9 @@ def test_no_site_and_no_patient_is_on_both_sides(patients, sites, seed):
 
 
 def test_a_site_with_one_level_trains_and_is_not_held_out():
-    site = np.repeat(["A", "B", "C"], 40)
-    c = np.where(site == "C", 1, np.arange(120) % 2)
-    _, test = sites_apart(c, np.zeros(120), np.arange(120), site, seed=0)
+    site = np.repeat(["A", "B", "C"], [40, 40, 100])
+    c = np.where(site == "C", 1, np.arange(180) % 2)
+    _, test = sites_apart(c, np.zeros(180), np.arange(180), site, seed=0)
     assert "C" not in set(site[test])
 
 
