@@ -233,6 +233,7 @@ def balance(
     Largest standardised difference: 0.77 (ill=0); below 0.1 counts as balanced.
     Dealt out blindly, the two smallest parts would differ by about 1.15 in any line.
     Shares and means are of patients: each counts once in a part, however many films.
+    One level only: ill in test. Nothing can be told apart there.
     """
     rows = np.concatenate(list(parts.values()))
     part = np.repeat(np.arange(len(parts)), [len(r) for r in parts.values()])
