@@ -206,7 +206,11 @@ class Deconfounder:
                 "image: pass at_inference=True if it will be known, or use 'leace' or 'aligned'."
             )
         return _Fitted(
-            fitted, self.method.registered_name, card.head_weights, said, arrays.encoding
+            fitted,
+            self.method.registered_name,
+            card.head_weights,
+            (*said, *fitted.remarks),
+            arrays.encoding,
         )
 
     def _certify(

@@ -22,8 +22,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from deconf.errors import SettingsError
-from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
-from deconf.maths.mixture import MixtureMap
+from deconf.maths.maps import AffineMap, Chain, EmbeddingMap, MixtureMap
 from deconf.maths.moments import Given
 from deconf.methods.aligned import Aligned, membership
 from deconf.methods.base import Method, MethodCard, as_arrays, methods, tensor

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from deconf.errors import SettingsError
-from deconf.maths.maps import CHUNK, AffineMap, Chain, EmbeddingMap, from_spec
+from deconf.maths.maps import AffineMap, Chain, EmbeddingMap, from_spec
+from deconf.maths.maps.affine import CHUNK
 
 
 def affine(seed: int, d: int = 6, rank: int = 2) -> AffineMap:
@@ -156,3 +159,11 @@ def test_the_digest_of_a_map_changes_with_one_bit_and_not_otherwise():
     assert len({one.digest, *(other.digest for other in others)}) == 6
     zeros = [torch.zeros(6, 1, dtype=kind) for kind in (torch.float32, torch.int32)]
     assert len({AffineMap(z, z.T, z[:, 0]).digest for z in zeros}) == 2
+
+
+def test_a_process_that_only_loads_knows_every_kind_of_map():
+    told = "from deconf.encoders import saved; from deconf.maths.maps import KINDS; print(*KINDS)"
+    known = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {"AffineMap", "Chain", "LevelMap", "MixtureMap", "Adapter"} <= set(known)

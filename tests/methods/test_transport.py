@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from deconf.errors import SettingsError
-from deconf.maths.maps import from_spec
-from deconf.maths.mixture import MixtureMap
+from deconf.maths.maps import MixtureMap, from_spec
 from deconf.maths.moments import Given
 from deconf.methods import Aligned, Transport
 from deconf.methods.levels import LevelMoments

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deconf.maths.maps import EmbeddingMap, recorded
+from deconf.maths.maps.base import EmbeddingMap
+from deconf.maths.maps.level import recorded
 
 
 class MixtureMap(EmbeddingMap):

@@ -1,0 +1,23 @@
+"""Fitted maps from embedding to embedding: immutable, differentiable, saved without pickle.
+
+Every kind of map is imported here, so that `from_spec` knows all of them wherever one is loaded.
+"""
+
+from deconf.maths.maps.adapter import Adapter, Residual
+from deconf.maths.maps.affine import AffineMap
+from deconf.maths.maps.base import KINDS, Chain, EmbeddingMap, from_spec
+from deconf.maths.maps.level import LevelMap, recorded
+from deconf.maths.maps.mixture import MixtureMap
+
+__all__ = [
+    "KINDS",
+    "Adapter",
+    "AffineMap",
+    "Chain",
+    "EmbeddingMap",
+    "LevelMap",
+    "MixtureMap",
+    "Residual",
+    "from_spec",
+    "recorded",
+]
