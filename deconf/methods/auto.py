@@ -85,6 +85,7 @@ class Selection:
     MethodCard(
         guarantee="that of the method chosen; the identity where nothing leaks",
         laws=("null",),
+        dear=True,
         cost="3 fits of each candidate",
         source="the rule stated in deconf/methods/auto.py",
     ),

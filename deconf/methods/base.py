@@ -40,6 +40,8 @@ class MethodCard:
         The map reads the confounder of a new image.
     head_weights : bool
         The method's answer lies in the weights of the head.
+    dear : bool
+        Fits networks or attackers: seconds where closed forms take milliseconds.
     cost : str
         Order of magnitude, in n, d, k.
     source : str
@@ -53,6 +55,7 @@ class MethodCard:
     second_moments: bool = False
     needs_confounders: bool = False
     head_weights: bool = False
+    dear: bool = False
     cost: str = "n d^2"
     source: str = ""
 
