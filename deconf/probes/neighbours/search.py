@@ -14,11 +14,12 @@ from typing import Literal
 import numpy as np
 
 from deconf.errors import CohortError, SettingsError
+from deconf.maths.threads import spread
 
 Metric = Literal["euclidean", "cosine"]
 
-BLOCK = 1 << 24  # float32 numbers in one block of distances: 64 MB
-PAIRS = 1 << 19  # float64 numbers in one batch of differences: 4 MB, the size of a cache
+BLOCK = 1 << 22  # float32 numbers in one block of distances: 16 MB for each thread
+PAIRS = 1 << 16  # float64 numbers in one batch of differences: 512 kB, the size of a cache
 FOLD = 16  # columns whose minimum stands for them when the threshold is looked for
 ROUNDING = 2.0**-24  # of one float32 operation, relative
 
@@ -97,8 +98,8 @@ def nearest(
 
     Notes
     -----
-    Time is one product of n x d by d x n in float32; memory a block of 64 MB beside the embedding
-    and the result.  Many equal rows are slow: every tie is summed again.
+    Time is one product of n x d by d x n in float32; memory a block of 16 MB a thread
+    beside the embedding and the result.  Many equal rows are slow: every tie is summed again.
     """
     z = checked(z, metric)
     wanted = k - int(with_self)
@@ -194,17 +195,19 @@ def among(
     gamma = (z.shape[1] + 4) * ROUNDING
     error = gamma * (2 * length * longest + longest**2)
     step = max(1, BLOCK // len(base))
-    buffer = np.empty((min(step, len(queries)), len(base)), dtype=np.float32)
-    for start in range(0, len(queries), step):
+
+    def block_of(start: int) -> tuple[np.ndarray, np.ndarray]:
         here = slice(start, min(start + step, len(queries)))
-        block = np.matmul(left[here], right, out=buffer[: here.stop - start])
+        block = left[here] @ right
         _leave_out(block, queries[here], base, patients)
         column, count = _close(block, k, 2 * error[here])
-        for row, found in enumerate(np.split(column, np.cumsum(count)[:-1]), start):
-            exact = _squared(z, queries[row], base[found])
-            order = np.argsort(exact, kind="stable")[:k]  # columns ascend: ties by row number
-            index[row, : len(order)] = base[found[order]]
-            squared[row, : len(order)] = exact[order]
+        return _settled(z, queries[here], base, column, count, k)
+
+    starts = range(0, len(queries), step)
+    for start, (found, exact) in zip(
+        starts, spread(block_of, starts, len(base) * len(queries)), strict=True
+    ):
+        index[start : start + len(found)], squared[start : start + len(found)] = found, exact
     return index, squared
 
 
@@ -279,11 +282,32 @@ def _close(block: np.ndarray, k: int, slack: np.ndarray) -> tuple[np.ndarray, np
     return column[kept], np.bincount(row[kept], minlength=rows)
 
 
-def _squared(z: np.ndarray, query: int, rows: np.ndarray) -> np.ndarray:
-    """Return |z_query − z_rows|² in float64: differences first, so that copies are 0 apart."""
+def _settled(
+    z: np.ndarray,
+    queries: np.ndarray,
+    base: np.ndarray,
+    column: np.ndarray,
+    count: np.ndarray,
+    k: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the distances of close columns again and return the k nearest rows of each query."""
+    row = np.repeat(np.arange(len(queries)), count)
+    exact = _squared(z, queries[row], base[column])
+    order = np.lexsort((column, exact, row))  # ties by row number, since the base ascends
+    place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    kept = order[place < k]
+    row, place = row[place < k], place[place < k]
+    index = np.full((len(queries), k), -1, dtype=np.int64)
+    squared = np.full((len(queries), k), np.inf)
+    index[row, place], squared[row, place] = base[column[kept]], exact[kept]
+    return index, squared
+
+
+def _squared(z: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return |z_query − z_row|² of pairs, differences first, so that copies are 0 apart."""
     out = np.empty(len(rows))
     for part in _parts(len(rows), z.shape[1]):
-        difference = z[rows[part]]
-        difference -= z[query]
-        out[part] = np.einsum("ij,ij->i", difference, difference)
+        difference = z.take(rows[part], axis=0)
+        difference -= z.take(queries[part], axis=0)
+        out[part] = np.vecdot(difference, difference)
     return out
