@@ -1,0 +1,1 @@
+"""Causal questions about imaging signals: effects, conditional independence, pixel experiments."""

@@ -1,0 +1,1 @@
+"""A structural model of metadata and embedding: abduction, action, prediction."""
