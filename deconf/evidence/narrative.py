@@ -56,10 +56,11 @@ def price_sentences(report: Report) -> list[str]:
             certain = pooled["difference_high"] < 0
             label = "the price of the shortcut" if certain else "no certain price"
             line = f"{name} / {task}: {label}: AUROC in distribution {fall} against raw"
+            line += _unseen(pooled)
             if worst is not None and not pd.isna(worst["difference"]):
                 line += (
                     f"; in the worst environment {signed(worst['difference'])} "
-                    f"{limits(worst, 'difference')}"
+                    f"{limits(worst, 'difference')}{_unseen(worst)}"
                 )
             told.append(line.replace("against raw", f"against {report.reference}") + ".")
     return told
@@ -225,6 +226,13 @@ def _table(
             row.append(figure(found) + ("*" if is_certain(found) else ""))
         rows.append(row)
     return aligned(rows)
+
+
+def _unseen(row: pd.Series) -> str:
+    """Return what would have been found, where no difference was."""
+    if is_certain(row):
+        return ""
+    return f" (a change of {number(row['detectable'])} would have been found with 80 % power)"
 
 
 def is_certain(row: pd.Series | None) -> bool:

@@ -225,6 +225,19 @@ def test_twins_differ_by_nothing_in_every_draw():
     assert np.isnan(cells["raw", "AUROC", "pooled"]["difference"])
 
 
+def test_beside_a_difference_stands_the_smallest_that_would_have_been_found():
+    sizes = {}
+    for n in (400, 1600):
+        t = task(3, n=n)
+        raw, rng = scores(t, 3), np.random.default_rng(0)
+        other = Scores(raw.logit + rng.normal(size=n), raw.base)
+        cell = table(t, {"raw": raw, "other": other})["other", "AUROC", "pooled"]
+        error = (cell["difference_high"] - cell["difference_low"]) / (2 * 1.96)
+        assert cell["detectable"] == pytest.approx(2.8 * error, rel=0.15)  # z(.975) + z(.8)
+        sizes[n] = cell["detectable"]
+    assert sizes[1600] == pytest.approx(sizes[400] / 2, rel=0.35)
+
+
 def test_a_difference_is_taken_on_the_films_that_both_have_scored():
     t = task(2, n=400)
     raw = scores(t, 2)
