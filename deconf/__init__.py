@@ -21,6 +21,7 @@ _HOMES = {
     "load": "deconf.encoders.saved",
     "deconfound": "deconf.front",
     "Deconfounder": "deconf.front",
+    "Cleaner": "deconf.estimator",
     "audit": "deconf.evidence.leakage",
     "Audit": "deconf.evidence.leakage",
     "Verdict": "deconf.evidence.verdict",

@@ -16,6 +16,7 @@ from deconf.errors import NotIdentified as NotIdentified
 from deconf.errors import OverlapWarning as OverlapWarning
 from deconf.errors import ReadError as ReadError
 from deconf.errors import SettingsError as SettingsError
+from deconf.estimator import Cleaner as Cleaner
 from deconf.evidence.compare import compare as compare
 from deconf.evidence.leakage import Audit as Audit
 from deconf.evidence.leakage import audit as audit
