@@ -27,6 +27,8 @@ _HOMES = {
     "Verdict": "deconf.evidence.verdict",
     "compare": "deconf.evidence.compare",
     "Report": "deconf.evidence.report",
+    "tradeoff": "deconf.frontier",
+    "Tradeoff": "deconf.evidence.tradeoff",
     "Certificate": "deconf.records.certificate",
     "verify": "deconf.verification",
     "DeconfError": "deconf.errors",

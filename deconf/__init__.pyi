@@ -21,9 +21,11 @@ from deconf.evidence.compare import compare as compare
 from deconf.evidence.leakage import Audit as Audit
 from deconf.evidence.leakage import audit as audit
 from deconf.evidence.report import Report as Report
+from deconf.evidence.tradeoff import Tradeoff as Tradeoff
 from deconf.evidence.verdict import Verdict as Verdict
 from deconf.front import Deconfounder as Deconfounder
 from deconf.front import deconfound as deconfound
+from deconf.frontier import tradeoff as tradeoff
 from deconf.records.certificate import Certificate as Certificate
 from deconf.verification import verify as verify
 
