@@ -170,10 +170,16 @@ def trace(
         One cleaner is carried from nothing to all of it; several are drawn each at full strength.
     """
     strengths = checked_strengths(strengths)
-    first = next(iter(families.values()))[0]
+    if effort not in DRAWS:
+        raise SettingsError(f"effort is {effort!r}: expected 'quick' or 'full'.")
+    confounders = tuple(
+        dict.fromkeys(
+            c for several in families.values() for one in several for c in one.confounders
+        )
+    )
     plans = {f"{n} {k}": c.plan(cohort) for n, several in families.items()
              for k, c in enumerate(several)}  # fmt: skip
-    layer = _layer(plans, cohort, first.confounders)
+    layer = _layer(plans, cohort, confounders)
     named = tuple(layer)
     wanted = tasks_of(cohort, cohort.table, tasks, named)
     points = points_of(families, strengths)

@@ -154,6 +154,8 @@ def test_what_cannot_be_drawn_is_refused_before_work(cohort, world):
     other = deconf.deconfound("stored", "portable", method="leace", given=())
     with pytest.raises(SettingsError, match="shares between 0"):
         door("leace", cohort, "portable", strengths=[1.5])
+    with pytest.raises(SettingsError, match="'quick' or 'full'"):
+        door("leace", cohort, "portable", effort="slow")
     with pytest.raises(SettingsError, match="two methods are called 'leace'"):
         door(["leace", LEACE(rank="full")], cohort, "portable")
     with pytest.raises(SettingsError, match="different statements"):
