@@ -1,4 +1,4 @@
-"""Several outcomes: does erasing a confounder for one disease erase the others?
+"""Several outcomes: what erasing a confounder for one disease does to the others.
 
 Where a confounder goes with several findings, holding one of them leaves the rest to be taken for
 its trace.  Holding all of them jointly, by regression, keeps them.  Each is read by a head of its
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,9 +93,7 @@ def judge_outcomes(
     read = {f: table[f].to_numpy(dtype=float) for f in judged} | {
         asked.confounder: level.astype(float)
     }
-    held = {f: level for f in judged} | {
-        asked.confounder: table[asked.alone].to_numpy(dtype=int)
-    }
+    held = dict.fromkeys(judged, level) | {asked.confounder: table[asked.alone].to_numpy(dtype=int)}
     draws = np.vstack([np.ones(len(cohort)), patient_weights(patients, DRAWS, seed)])
     areas: dict[tuple[str, str], list[ndarray]] = {}
     for repeat in range(repeats):
@@ -189,8 +188,7 @@ def _tabled(
     )
     few = [f for f in count if f not in judged]
     told = [
-        {"finding": f, "patients": count[f], "reason": f"too few: {count[f]} patients"}
-        for f in few
+        {"finding": f, "patients": count[f], "reason": f"too few: {count[f]} patients"} for f in few
     ]
     return pd.concat([table, pd.DataFrame(told)], ignore_index=True) if told else table
 
@@ -233,10 +231,10 @@ def _text(
         by_name = part.set_index("embedding")
         cells = [_cell(by_name.loc[n], "auroc") for n in names]
         joint = by_name.loc[JOINTLY]
-        n = "" if pd.isna(joint["patients"]) else f"{joint['patients']:.0f}"
+        many: str = "" if pd.isna(joint["patients"]) else f"{joint['patients']:.0f}"
         q = "" if pd.isna(joint["minus_alone_q"]) else f"{joint['minus_alone_q']:.2f}"
         lines.append(
-            f"{what:<22}{n:>9}" + "".join(f"{c:>25}" for c in cells)
+            f"{what:<22}{many:>9}" + "".join(f"{c:>25}" for c in cells)
             + f"{_cell(joint, 'minus_alone', sign=True):>25}{q:>7}"
             + f"{joint['minus_alone_detectable']:>12.3f}"
         )  # fmt: skip
@@ -262,9 +260,7 @@ def verdict(table: pd.DataFrame, asked: Outcomes) -> list[str]:
         )
     lines = [
         f"{said}: {gap} AUROC within {asked.confounder}, mean of the others; a true "
-        f"{mean['minus_alone_detectable']:.3f} would be told in {POWER:.0%} of such samples.".replace(
-            "%", " %"
-        )
+        f"{mean['minus_alone_detectable']:.3f} would be told in {100 * POWER:g} % of such samples."
     ]
     own = joint.drop([MEAN, asked.confounder])
     found = own[own["minus_alone_q"] < 0.05]
@@ -273,7 +269,7 @@ def verdict(table: pd.DataFrame, asked: Outcomes) -> list[str]:
         + (", ".join(f"{f} {_cell(r, 'minus_alone', sign=True)}" for f, r in found.iterrows())
            or "none") + "."
     )  # fmt: skip
-    worst = own["minus_raw"].idxmin()
+    worst = str(own["minus_raw"].idxmin())
     lines.append(
         f"Price of erasing {asked.confounder} given all, mean of the others: "
         f"{_cell(mean, 'minus_raw', sign=True)} against raw; the worst single finding is {worst}, "
@@ -282,7 +278,7 @@ def verdict(table: pd.DataFrame, asked: Outcomes) -> list[str]:
     return lines
 
 
-def _cell(row: pd.Series, name: str, *, sign: bool = False) -> str:
+def _cell(row: Any, name: str, *, sign: bool = False) -> str:
     style = "+.3f" if sign else ".3f"
     return f"{row[name]:{style}} [{row[f'{name}_low']:{style}}, {row[f'{name}_high']:{style}}]"
 

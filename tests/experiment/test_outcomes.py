@@ -99,7 +99,7 @@ def test_labels_are_met_by_the_name_of_the_film(tmp_path):
     assert found["Edema"].tolist() == [0, 1, 1]
     with pytest.raises(ReadError, match=r"1 of 1 films are not in labels.csv, first 'a/nih_3"):
         with_findings(pd.DataFrame({"image": ["a/nih_3.jpg"]}), Labels(**kept), tmp_path)
-    with pytest.raises(ReadError, match="never mentions Odema. It knows: Edema"):
+    with pytest.raises(ReadError, match=r"never mentions Odema\. It knows: Edema"):
         with_findings(films, Labels(**(kept | {"findings": ["Odema"]})), tmp_path)
 
 
