@@ -7,6 +7,7 @@ own, within levels of the confounder, where the confounder itself tells nothing.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy import ndarray
 
 from deconf.cohort.cohort import Cohort
 from deconf.cohort.splits import patient_folds, strata
+from deconf.errors import OverlapWarning
 from deconf.evidence.environments import joined
 from deconf.experiment.config import Config, Outcomes
 from deconf.front import deconfound
@@ -105,7 +107,7 @@ def judge_outcomes(
             areas.setdefault((what, name), []).append(found)
     means = [Areas(what, name, np.mean(found, axis=0)) for (what, name), found in areas.items()]
     tidy = _tabled(means, asked, judged, count)
-    return tidy, _text(tidy, asked, title, cohort, repeats)
+    return tidy, _text(tidy, asked, title, cohort, findings, repeats)
 
 
 def embeddings_of(
@@ -124,7 +126,9 @@ def embeddings_of(
             "stored", asked.confounder, outcome=list(outcome) or None, method=asked.method,
             seed=seed,
         )  # fmt: skip
-        found[name] = cleaner.fit(part).embed(cohort)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OverlapWarning)  # said once, in the text
+            found[name] = cleaner.fit(part).embed(cohort)
     return found
 
 
@@ -210,6 +214,7 @@ def _text(
     asked: Outcomes,
     title: str,
     cohort: Cohort,
+    findings: Sequence[str],
     repeats: int,
 ) -> str:
     alone = ALONE.format(asked.alone)
@@ -219,6 +224,8 @@ def _text(
         f"{len(cohort):,} films of {len(np.unique(cohort.patients)):,} patients; {asked.method}, "
         f"maps and heads cross-fitted over {asked.folds} patient-grouped folds, dealt {repeats} "
         "times.",
+        f"Held jointly means additively, by regression: few of the {2 ** len(findings):,} joint "
+        "cells hold a film, and the trace is taken to be alike in all of them.",
         f"AUROC of each finding within levels of {asked.confounder} [95 % over patients]; the last "
         f"line is how well a linear head tells {asked.confounder} among films alike in "
         f"{asked.alone}.",
@@ -232,7 +239,7 @@ def _text(
         cells = [_cell(by_name.loc[n], "auroc") for n in names]
         joint = by_name.loc[JOINTLY]
         many: str = "" if pd.isna(joint["patients"]) else f"{joint['patients']:.0f}"
-        q = "" if pd.isna(joint["minus_alone_q"]) else f"{joint['minus_alone_q']:.2f}"
+        q: str = "" if pd.isna(joint["minus_alone_q"]) else f"{joint['minus_alone_q']:.2f}"
         lines.append(
             f"{what:<22}{many:>9}" + "".join(f"{c:>25}" for c in cells)
             + f"{_cell(joint, 'minus_alone', sign=True):>25}{q:>7}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from deconf.cohort.cohort import Cohort
-from deconf.errors import OverlapWarning, ReadError
+from deconf.errors import ReadError
 from deconf.experiment.config import Labels, Outcomes, read_config
 from deconf.experiment.labels import with_findings
 from deconf.experiment.outcomes import ALONE, JOINTLY, MEAN, NOTHING, RAW, figure, judge_outcomes
@@ -42,9 +41,7 @@ def tied(n: int, seed: int) -> Cohort:
 
 @pytest.fixture(scope="module")
 def judged():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OverlapWarning)
-        return judge_outcomes(tied(1200, 0), ASKED, ["pneumonia", "edema", "rare"], repeats=1)
+    return judge_outcomes(tied(1200, 0), ASKED, ["pneumonia", "edema", "rare"], repeats=1)
 
 
 def test_erasing_for_one_disease_erases_the_other_and_holding_both_keeps_it(judged):
@@ -70,14 +67,12 @@ def test_a_finding_with_too_few_patients_is_listed_and_carries_no_figure(judged)
 
 
 def test_what_can_be_detected_shrinks_with_the_root_of_n():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OverlapWarning)
-        small, large = (
-            judge_outcomes(tied(n, 1), ASKED, ["pneumonia", "edema"], repeats=1)[0]
-            .set_index(["finding", "embedding"])
-            .loc[("edema", JOINTLY), "minus_alone_detectable"]
-            for n in (400, 1600)
-        )
+    small, large = (
+        judge_outcomes(tied(n, 1), ASKED, ["pneumonia", "edema"], repeats=1)[0]
+        .set_index(["finding", "embedding"])
+        .loc[("edema", JOINTLY), "minus_alone_detectable"]
+        for n in (400, 1600)
+    )
     assert 1.4 < small / large < 2.9  # twice, and the noise of two standard errors
 
 
