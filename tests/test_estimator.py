@@ -93,6 +93,17 @@ def test_every_fold_is_fitted_on_its_training_patients_alone(films):
         np.testing.assert_array_equal(alone.transform(x), fitted[0].transform(x))
 
 
+def test_many_films_of_few_patients_are_no_trace_where_the_patient_is_named():
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(60), 10)
+    portable, z = rng.integers(2, size=60)[patient], rng.standard_normal((60, 8))[patient]
+    x = pd.DataFrame(z + 0.1 * rng.standard_normal(z.shape)).add_prefix("z")
+    x = x.assign(portable=portable, patient=[f"p{k}" for k in patient])
+    named = cleaner(method="leace").fit(x)
+    assert named.map_.is_identity
+    assert not cleaner(method="leace", patient=None).fit(x.drop(columns="patient")).map_.is_identity
+
+
 def test_the_head_behind_it_survives_the_shortcut_turned_round(world, films):
     new, ill = framed(world.test("reversed", 900).cohort)
     score = {
