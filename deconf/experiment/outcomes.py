@@ -31,6 +31,7 @@ from deconf.probes.head import choose_strength, fit_head
 
 DRAWS = 1000
 RAW, JOINTLY, ALONE, NOTHING = "raw", "given all jointly", "given {} alone", "given nothing"
+FINDINGS = "the findings alone"  # no image: how well what is held tells the confounder
 MEAN = "mean of the others"
 POWER = 0.8
 # Two-sided 5 %, power 80 %: the smallest true difference that would mostly be told.
@@ -151,9 +152,11 @@ def _scores(
         fold[test] = number
         embedded = embeddings_of(cohort, train, asked, findings, seed)
         raw = embedded[RAW]
+        said = cohort.table[list(findings)].to_numpy(dtype=float)
         for what, y in read.items():
             strength = choose_strength(raw[train], y[train], patients=patients[train], seed=seed)
-            for name, z in embedded.items():
+            beside = {FINDINGS: said} if what == asked.confounder else {}
+            for name, z in (embedded | beside).items():
                 head = fit_head(z[train], y[train], strength=strength)
                 page = scores.setdefault((what, name), np.zeros(len(cohort)))
                 page[test] = head.score(z[test])
@@ -165,14 +168,14 @@ def _tabled(
 ) -> pd.DataFrame:
     """Return one row per finding and embedding; those with too few patients without a figure."""
     by_key = {(a.finding, a.name): a.values for a in areas}
-    embeddings = list(dict.fromkeys(a.name for a in areas))
+    embeddings = [name for name in dict.fromkeys(a.name for a in areas) if name != FINDINGS]
     others = [f for f in judged if f != asked.alone]
     for name in embeddings:
         by_key[MEAN, name] = np.mean([by_key[f, name] for f in others], axis=0)
     alone = ALONE.format(asked.alone)
     rows = []
     for what in [*judged, MEAN, asked.confounder]:
-        for name in embeddings:
+        for name in [*embeddings, *([FINDINGS] if what == asked.confounder else [])]:
             own = by_key[what, name]
             row: dict[str, object] = {
                 "finding": what, "embedding": name, "patients": count.get(what, np.nan),
@@ -228,7 +231,8 @@ def _text(
         "cells hold a film, and the trace is taken to be alike in all of them.",
         f"AUROC of each finding within levels of {asked.confounder} [95 % over patients]; the last "
         f"line is how well a linear head tells {asked.confounder} among films alike in "
-        f"{asked.alone}.",
+        f"{asked.alone}.  The findings alone, without any image, tell it "
+        f"{_cell(_findings_alone(table), 'auroc')}: a clean embedding that knows them does too.",
         "",
         f"{'':<22}{'patients':>9}" + "".join(f"{n:>25}" for n in names)
         + f"{'jointly minus alone':>25}{'q':>7}{'detectable':>12}",
@@ -249,6 +253,11 @@ def _text(
         lines.append(f"{row.finding:<22}{row.patients:>9.0f}  REFUSED: {row.reason}, "
                      f"fewer than {asked.fewest_patients}")  # fmt: skip
     return "\n".join([*lines, "", *verdict(table, asked)])
+
+
+def _findings_alone(table: pd.DataFrame) -> Any:
+    """Return how well the confounder is told from the findings, without an image."""
+    return table[table["embedding"] == FINDINGS].iloc[0]
 
 
 def verdict(table: pd.DataFrame, asked: Outcomes) -> list[str]:
@@ -294,7 +303,7 @@ def figure(table: pd.DataFrame, path: Path) -> None:
     """Draw the AUROC of each finding within levels, raw and cleaned, and the difference beside."""
     from matplotlib.figure import Figure
 
-    rows = table[table["embedding"].notna()]
+    rows = table[table["embedding"].notna() & (table["embedding"] != FINDINGS)]
     names = list(dict.fromkeys(rows["embedding"]))
     findings = list(dict.fromkeys(rows["finding"]))
     tint = dict(zip(names, ("#6c757d", "#0072B2", "#D55E00", "#CC79A7"), strict=True))
@@ -306,21 +315,26 @@ def figure(table: pd.DataFrame, path: Path) -> None:
         left.hlines(place + shift, own["auroc_low"], own["auroc_high"], color=tint[name], lw=1.4,
                     alpha=0.55)  # fmt: skip
         left.plot(own["auroc"], place + shift, "o", ms=4, color=tint[name], label=name)
-    joint = rows[rows["embedding"] == JOINTLY].set_index("finding").loc[findings]
-    right.hlines(place, joint["minus_alone_low"], joint["minus_alone_high"], color="#0072B2",
-                 lw=1.6, alpha=0.6)  # fmt: skip
-    right.plot(joint["minus_alone"], place, "o", ms=4.5, color="#0072B2")
+    what = findings[-1]  # the confounder: how well it is told, not how well it is kept
+    joint = rows[rows["embedding"] == JOINTLY].set_index("finding").loc[findings[:-1]]
+    right.hlines(place[:-1], joint["minus_alone_low"], joint["minus_alone_high"],
+                 color=tint[JOINTLY], lw=1.6, alpha=0.6)  # fmt: skip
+    right.plot(joint["minus_alone"], place[:-1], "o", ms=4.5, color=tint[JOINTLY])
+    left.plot(_findings_alone(table)["auroc"], place[-1], "|", ms=18, mew=1.6, color="0.25",
+              label=f"{what} by {FINDINGS}")  # fmt: skip
+    left.axhline(place[-1] - 0.5, color="0.85", lw=0.8)
     left.axvline(0.5, color="0.6", lw=0.8, ls=":")
     right.axvline(0, color="0.6", lw=0.8, ls=":")
-    left.set_xlabel("AUROC within levels of the confounder; last line: the confounder itself")
-    right.set_xlabel("given all jointly, minus given one alone")
+    left.set_xlabel(f"AUROC of each finding within {what}; last line: {what} itself")
+    right.set_xlabel("AUROC given all jointly, minus given one alone")
     left.set_yticks(place, findings)
     left.invert_yaxis()
+    right.locator_params(axis="x", nbins=5)
     for ax in (left, right):
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.tick_params(left=False)
         ax.grid(axis="x", color="#e8ecef", lw=0.7)
         ax.set_axisbelow(True)
-    fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4,
+    fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=5,
                frameon=False)  # fmt: skip
     fig.savefig(path, dpi=130)

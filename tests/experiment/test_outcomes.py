@@ -12,7 +12,16 @@ from deconf.cohort.cohort import Cohort
 from deconf.errors import ReadError
 from deconf.experiment.config import Labels, Outcomes, read_config
 from deconf.experiment.labels import with_findings
-from deconf.experiment.outcomes import ALONE, JOINTLY, MEAN, NOTHING, RAW, figure, judge_outcomes
+from deconf.experiment.outcomes import (
+    ALONE,
+    FINDINGS,
+    JOINTLY,
+    MEAN,
+    NOTHING,
+    RAW,
+    figure,
+    judge_outcomes,
+)
 from deconf.experiment.runner import load_cohort
 from deconf.resources import packaged
 
@@ -58,6 +67,13 @@ def test_erasing_for_one_disease_erases_the_other_and_holding_both_keeps_it(judg
     assert "q < 0.05): edema +" in text
 
 
+def test_held_jointly_the_confounder_is_told_as_far_as_the_findings_tell_it(judged):
+    auroc = judged[0].set_index(["finding", "embedding"])["auroc"]["view"]
+    assert auroc[FINDINGS] == pytest.approx(0.8, abs=0.04)  # edema in 80 % of one view, 20 %
+    assert 0.6 < auroc[JOINTLY] < auroc[FINDINGS] + 0.02
+    assert auroc[ALONE.format("pneumonia")] < 0.55
+
+
 def test_a_finding_with_too_few_patients_is_listed_and_carries_no_figure(judged):
     table, text = judged
     rare = table[table["finding"] == "rare"]
@@ -81,7 +97,8 @@ def test_the_answer_is_drawn_and_names_no_patient(judged, tmp_path):
     figure(table, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
     assert "p17" not in text + table.to_csv()
-    assert set(table["embedding"].dropna()) == {RAW, JOINTLY, ALONE.format("pneumonia"), NOTHING}
+    shown = {RAW, JOINTLY, ALONE.format("pneumonia"), NOTHING, FINDINGS}
+    assert set(table["embedding"].dropna()) == shown
 
 
 def test_labels_are_met_by_the_name_of_the_film(tmp_path):
