@@ -44,6 +44,7 @@ def judged(
     *,
     reference: str,
     refusals: Mapping[str, Mapping[int, str]],
+    asked: Sequence[Measure] | None = None,
 ) -> list[dict[str, object]]:
     """Return the rows of the report's table for one task.
 
@@ -58,8 +59,10 @@ def judged(
     reference : str
         The representation to which differences are taken.
     refusals : mapping of representation to {fold: reason}
+    asked : sequence of Measure, optional
+        Default: all of `measures`.
     """
-    asked = measures(task)
+    asked = measures(task) if asked is None else asked
     found = {name: _evidence(task, asked, s, s.known, weights) for name, s in scores.items()}
     raw = scores.get(reference)
     rows: list[dict[str, object]] = []

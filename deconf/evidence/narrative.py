@@ -236,9 +236,14 @@ def _unseen(row: pd.Series) -> str:
 
 
 def is_certain(row: pd.Series | None) -> bool:
-    """Whether the interval of the difference to raw leaves out zero."""
+    """Whether the interval of the difference to raw leaves out zero.
+
+    Where many were looked at and the row has a q-value, whether that is below 0.05.
+    """
     if row is None or pd.isna(row["difference_low"]):
         return False
+    if "difference_q" in row and not pd.isna(row["difference_q"]):
+        return bool(row["difference_q"] < 0.05)
     return bool(row["difference_low"] > 0 or row["difference_high"] < 0)
 
 
@@ -264,7 +269,13 @@ def _leakage(report: Report) -> list[str]:
 def _lost(report: Report) -> list[str]:
     if report.lost.empty:
         return []
-    lines = ["", "WHAT ELSE WAS LOST: read from held-out films by a linear probe"]
+    lines = [
+        "",
+        *wrapped(
+            "WHAT ELSE WAS LOST: read from held-out films by a linear probe; * differs from "
+            f"{report.reference}, q < 0.05 over the columns (Benjamini-Hochberg)"
+        ),
+    ]
     names = list(dict.fromkeys(report.lost["representation"]))
     rows = [["", *names]]
     for (what, metric), part in report.lost.groupby(["what", "metric"], sort=False):

@@ -26,6 +26,21 @@ class Images(_Frozen):
     preprocess: dict[str, Any] | None = None
 
 
+class Labels(_Frozen):
+    """Findings from another table: one text column, such as ``Edema|Effusion``, becomes columns.
+
+    A film is met by its file name: ``pattern`` is looked for in it, ``name`` is what it is called
+    there.
+    """
+
+    table: str
+    image: str
+    pattern: str
+    name: str
+    column: str
+    findings: list[str]
+
+
 class Data(_Frozen):
     """Which table, which films or embeddings, which rows.  Paths are relative to ``DECONF_DATA``.
 
@@ -40,6 +55,7 @@ class Data(_Frozen):
     site: str | None = None
     only: dict[str, list[str]] = {}
     recode: dict[str, dict[str, str]] = {}
+    labels: Labels | None = None
 
 
 class Setting(_Frozen):
@@ -81,16 +97,28 @@ class Phantom(_Frozen):
     method: str = "auto"
 
 
+class Outcomes(_Frozen):
+    """Erase a confounder given all findings jointly, given one alone, and given nothing."""
+
+    confounder: str
+    alone: str
+    method: str = "leace"
+    folds: int = 5
+    repeats: int = 3
+    fewest_patients: int = 20
+
+
 class Config(_Frozen):
     """One experiment."""
 
     title: str
-    kind: Literal["shortcut", "sites", "phantom"]
+    kind: Literal["shortcut", "sites", "phantom", "outcomes"]
     encoder: str
     data: Data | None = None
     shortcut: Shortcut | None = None
     sites: Sites | None = None
     phantom: Phantom | None = None
+    outcomes: Outcomes | None = None
     seed: int = 0
 
 
@@ -128,6 +156,6 @@ def _first(error: ValidationError) -> str:
     place = ".".join(str(p) for p in found["loc"])
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
-    models: list[Any] = [Config, Data, Images, Shortcut, Sites, Setting, Phantom]
+    models: list[Any] = [Config, Data, Images, Shortcut, Sites, Setting, Phantom, Labels, Outcomes]
     known = [name for model in models for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"
