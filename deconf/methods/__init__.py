@@ -7,6 +7,7 @@ from deconf.methods.aligned import Aligned
 from deconf.methods.auto import Auto
 from deconf.methods.centre import Centre
 from deconf.methods.combat import ComBat
+from deconf.methods.coral import CORAL
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
 from deconf.methods.transport import Transport
@@ -14,6 +15,7 @@ from deconf.methods.transport import Transport
 names, card = methods.names, methods.card
 
 __all__ = [
+    "CORAL",
     "LEACE",
     "Aligned",
     "Auto",
