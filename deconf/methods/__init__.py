@@ -10,6 +10,7 @@ from deconf.methods.combat import ComBat
 from deconf.methods.coral import CORAL
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
+from deconf.methods.splince import SPLINCE
 from deconf.methods.transport import Transport
 
 names, card = methods.names, methods.card
@@ -17,6 +18,7 @@ names, card = methods.names, methods.card
 __all__ = [
     "CORAL",
     "LEACE",
+    "SPLINCE",
     "Aligned",
     "Auto",
     "Centre",
