@@ -8,6 +8,7 @@ from deconf.methods.auto import Auto
 from deconf.methods.centre import Centre
 from deconf.methods.combat import ComBat
 from deconf.methods.coral import CORAL
+from deconf.methods.inlp import INLP
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
 from deconf.methods.splince import SPLINCE
@@ -17,6 +18,7 @@ names, card = methods.names, methods.card
 
 __all__ = [
     "CORAL",
+    "INLP",
     "LEACE",
     "SPLINCE",
     "Aligned",
