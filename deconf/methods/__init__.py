@@ -9,6 +9,7 @@ from deconf.methods.centre import Centre
 from deconf.methods.combat import ComBat
 from deconf.methods.coral import CORAL
 from deconf.methods.inlp import INLP
+from deconf.methods.kernel import Kernel
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
 from deconf.methods.splince import SPLINCE
@@ -25,6 +26,7 @@ __all__ = [
     "Auto",
     "Centre",
     "ComBat",
+    "Kernel",
     "Method",
     "MethodCard",
     "Quadratic",
