@@ -10,6 +10,7 @@ variances", 1979 (the merge).
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from deconf.errors import SettingsError
 from deconf.maths.threads import spread
 
 CHUNK = 8192  # rows: large enough for BLAS, small enough that float32 sums keep seven digits
+FEW = 48  # columns taken together where each is treated by itself
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,30 @@ def cell_moments(
         raise SettingsError(_where_not_finite(z, small[:]))
     k = 0 if c is None else c.shape[1]
     return CellMoments(d, k, count, units, weight, weight2, mean, scatter)
+
+
+def column_moments(
+    z: Float[ndarray, "n d"],
+    c: Float[ndarray, "n k"] | None = None,
+    *,
+    given: Given | None = None,
+    weights: Float[ndarray, " n"] | None = None,
+    patients: ndarray | None = None,
+    cells: int | None = None,
+) -> Iterator[tuple[slice, CellMoments]]:
+    """Yield `cell_moments` of a few columns of the embedding at a time, with their slice.
+
+    For methods that treat every column by itself: the products of all pairs would cost n d^2.
+    """
+    how = {"given": given, "weights": weights, "patients": patients, "cells": cells}
+    for start in range(0, z.shape[1], FEW):
+        columns = slice(start, min(start + FEW, z.shape[1]))
+        try:
+            m = cell_moments(z[:, columns], c, **how)  # type: ignore[arg-type]
+        except SettingsError:
+            cell_moments(z, c, **how)  # type: ignore[arg-type]  # names the column by its place in all
+            raise
+        yield columns, m
 
 
 @dataclass(frozen=True)

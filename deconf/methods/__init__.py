@@ -6,17 +6,27 @@ from deconf.methods.leace import LEACE  # isort: skip  (registration order is si
 from deconf.methods.aligned import Aligned
 from deconf.methods.auto import Auto
 from deconf.methods.centre import Centre
+from deconf.methods.combat import ComBat
+from deconf.methods.coral import CORAL
+from deconf.methods.inlp import INLP
+from deconf.methods.kernel import Kernel
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
+from deconf.methods.splince import SPLINCE
 from deconf.methods.transport import Transport
 
 names, card = methods.names, methods.card
 
 __all__ = [
+    "CORAL",
+    "INLP",
     "LEACE",
+    "SPLINCE",
     "Aligned",
     "Auto",
     "Centre",
+    "ComBat",
+    "Kernel",
     "Method",
     "MethodCard",
     "Quadratic",
