@@ -6,22 +6,36 @@ from deconf.methods.leace import LEACE  # isort: skip  (registration order is si
 from deconf.methods.aligned import Aligned
 from deconf.methods.auto import Auto
 from deconf.methods.centre import Centre
+from deconf.methods.dfr import DFR
+from deconf.methods.fishr import Fishr
+from deconf.methods.group_dro import GroupDRO
+from deconf.methods.ib_irm import IBIRM
+from deconf.methods.irm import IRM
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
+from deconf.methods.selection import TestEnvironment
 from deconf.methods.transport import Transport
+from deconf.methods.vrex import VREx
 
 names, card = methods.names, methods.card
 
 __all__ = [
+    "DFR",
+    "IBIRM",
+    "IRM",
     "LEACE",
     "Aligned",
     "Auto",
     "Centre",
+    "Fishr",
+    "GroupDRO",
     "Method",
     "MethodCard",
     "Quadratic",
     "Reweight",
+    "TestEnvironment",
     "Transport",
+    "VREx",
     "card",
     "names",
 ]
