@@ -27,8 +27,6 @@ from deconf.maths.moments import cell_moments
 from deconf.methods.base import tensor
 from deconf.training import Schedule, train
 
-QUIET = 0.1  # of the root mean square deviation: columns quieter than that are not blown up
-
 
 @dataclass(frozen=True)
 class Environments:
@@ -83,8 +81,10 @@ class Environments:
         y = _outcome(outcome, len(z), name)
         m = cell_moments(z, weights=weights, patients=patients)  # names what is not finite
         deviation = np.sqrt(np.maximum(np.diag(m.within()[0].zz), 0))
-        floor = QUIET * np.sqrt(np.mean(deviation**2))
-        scale = np.maximum(deviation, floor) if floor > 0 else np.ones_like(deviation)
+        usual = np.sqrt(np.mean(deviation**2))
+        # Loud columns are brought down; quiet ones are not blown up: on sparse features (pixels at
+        # the rim, units that rarely fire) that would make a few rows the loudest of all.
+        scale = np.maximum(deviation, usual) if usual > 0 else np.ones_like(deviation)
         rows = np.flatnonzero(~np.isnan(y))
         x = ((z[rows] - m.centre) / scale).astype(np.float32)
         w = np.ones(len(z)) if weights is None else np.asarray(weights, dtype=np.float64)
