@@ -334,16 +334,16 @@ def text_of(asked: ColoredMNIST, title: str, table: pd.DataFrame, notes: list[st
     for key, rows in table.groupby(["method", "selection"], sort=False):
         name, selection = cast(tuple[str, str], key)
         by = rows.set_index("metric")
-        here = by.loc[REVERSED]
+        here = dict(by.loc[REVERSED])
         if here["protocol"] != "ours":
             lines.append(f"{name:<{width}}{selection:<15}{here['accuracy']:>8.1f}  other protocol")
             continue
+        usual = dict(by.loc[ALIGNED])
         cells = [
             f"{here['accuracy']:.1f} [{here['low']:.1f}, {here['high']:.1f}]",
             f"{here['minus_grey']:+.1f} [{here['minus_grey_low']:+.1f}, "
             f"{here['minus_grey_high']:+.1f}]",
-            f"{by.loc[ALIGNED, 'accuracy']:.1f} [{by.loc[ALIGNED, 'low']:.1f}, "
-            f"{by.loc[ALIGNED, 'high']:.1f}]",
+            f"{usual['accuracy']:.1f} [{usual['low']:.1f}, {usual['high']:.1f}]",
         ]
         lines.append(f"{name:<{width}}{selection:<15}" + "".join(f"{c:>22}" for c in cells))
     return "\n".join([*lines, "", *notes])
