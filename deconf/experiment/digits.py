@@ -38,6 +38,7 @@ from deconf.methods.selection import TestEnvironment
 from deconf.resources import development_data
 
 DRAWS = 1000
+DEFAULT = "auto"
 OURS = "the default: colour named, graph-derived"
 GREY = "grey-scale oracle"
 REVERSED, ALIGNED = "test environment", "as in training"
@@ -178,7 +179,7 @@ def _scores(
     erm = plain.fit(coloured[train], codes["environment"], outcome=y, seed=seed)
     yield "erm", "training", {metric: _log_odds(erm, z) for metric, z in tests.items()}
 
-    own = Contender(name="auto", against="colour")
+    own = Contender(name=DEFAULT, against="colour")
     for contender in (own, *(c for c in asked.contenders if c.name in methods)):
         method = _settings(contender, asked, coloured[test], split.label[test])
         cleaner = deconfound("stored", [contender.against], method=method, seed=seed)

@@ -68,6 +68,11 @@ class InvariantRisk(Method):
                 "selection='oracle' chooses on the test environment: hand its rows over with "
                 "oracle=TestEnvironment(z, outcome), and with no other rule."
             )
+        if not isinstance(self.oracle, TestEnvironment | None):
+            raise SettingsError(
+                f"oracle is {self.oracle!r}: hand over TestEnvironment(z, outcome). The rows "
+                "themselves are never saved, so a certificate of such a fit cannot be made again."
+            )
         if not (isinstance(self.hidden, int) and self.hidden > 0):
             raise SettingsError(f"hidden is a number of units above zero, not {self.hidden!r}.")
         for value in self.values():
