@@ -108,17 +108,51 @@ class Outcomes(_Frozen):
     fewest_patients: int = 20
 
 
+class Network(_Frozen):
+    """The network that every contender of Colored MNIST trains; see `InvariantRisk`."""
+
+    hidden: int
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+
+
+class Contender(_Frozen):
+    """A registered method, what it is told to be invariant to, and who chooses its settings."""
+
+    name: str
+    against: Literal["environment", "colour"]
+    selection: Literal["training", "held_out_site", "oracle"] | None = None
+    settings: dict[str, Any] = {}
+
+
+class ColoredMNIST(_Frozen):
+    """Digits whose colour misleads.  Shares say how often colour contradicts the label."""
+
+    images: str
+    labels: str
+    train: int = 8000
+    splits: int = 10
+    environments: list[float] = [0.2, 0.1]
+    test: float = 0.9
+    label_noise: float = 0.25
+    network: Network
+    contenders: list[Contender] = []
+
+
 class Config(_Frozen):
     """One experiment."""
 
     title: str
-    kind: Literal["shortcut", "sites", "phantom", "outcomes"]
+    kind: Literal["shortcut", "sites", "phantom", "outcomes", "colored_mnist"]
     encoder: str
     data: Data | None = None
     shortcut: Shortcut | None = None
     sites: Sites | None = None
     phantom: Phantom | None = None
     outcomes: Outcomes | None = None
+    colored_mnist: ColoredMNIST | None = None
     seed: int = 0
 
 
@@ -142,7 +176,7 @@ def read_config(path: Path) -> Config:
         raise SettingsError(f"{path.name}: {_first(error)}") from error
     if getattr(config, config.kind) is None:
         raise SettingsError(f"{path.name}: kind = {config.kind!r} needs a table [{config.kind}].")
-    if config.kind != "phantom" and (
+    if config.kind in ("shortcut", "sites") and (
         config.data is None or (config.data.embedding or config.data.images) is None
     ):
         raise SettingsError(
@@ -157,5 +191,6 @@ def _first(error: ValidationError) -> str:
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
     models: list[Any] = [Config, Data, Images, Shortcut, Sites, Setting, Phantom, Labels, Outcomes]
+    models += [ColoredMNIST, Network, Contender]
     known = [name for model in models for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"

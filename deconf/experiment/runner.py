@@ -94,6 +94,14 @@ def run(
         from deconf.experiment.outcomes import run_outcomes
 
         table, text = run_outcomes(cohort, config, quick=quick, progress=progress)  # type: ignore[arg-type]
+    elif config.kind == "colored_mnist":
+        from deconf.experiment.digits import run_colored_mnist, text_of
+
+        digits = config.colored_mnist
+        if quick and digits is not None:
+            digits = digits.model_copy(update={"splits": 2})
+        table, told = run_colored_mnist(digits, seed=config.seed, progress=progress)  # type: ignore[arg-type]
+        text = text_of(digits, config.title, table, told)  # type: ignore[arg-type]
     else:
         from deconf.experiment.phantom import run_phantom
 

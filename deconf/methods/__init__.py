@@ -8,30 +8,44 @@ from deconf.methods.auto import Auto
 from deconf.methods.centre import Centre
 from deconf.methods.combat import ComBat
 from deconf.methods.coral import CORAL
+from deconf.methods.dfr import DFR
+from deconf.methods.fishr import Fishr
+from deconf.methods.group_dro import GroupDRO
+from deconf.methods.ib_irm import IBIRM
 from deconf.methods.inlp import INLP
+from deconf.methods.irm import IRM
 from deconf.methods.kernel import Kernel
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
+from deconf.methods.selection import TestEnvironment
 from deconf.methods.splince import SPLINCE
 from deconf.methods.transport import Transport
+from deconf.methods.vrex import VREx
 
 names, card = methods.names, methods.card
 
 __all__ = [
     "CORAL",
+    "DFR",
+    "IBIRM",
     "INLP",
+    "IRM",
     "LEACE",
     "SPLINCE",
     "Aligned",
     "Auto",
     "Centre",
     "ComBat",
+    "Fishr",
+    "GroupDRO",
     "Kernel",
     "Method",
     "MethodCard",
     "Quadratic",
     "Reweight",
+    "TestEnvironment",
     "Transport",
+    "VREx",
     "card",
     "names",
 ]
