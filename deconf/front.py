@@ -14,6 +14,7 @@ import torch
 
 from deconf.causal.graph import CausalGraph, as_names
 from deconf.causal.invariance import Invariance
+from deconf.causal.pairs import by_design
 from deconf.causal.plan import Plan, make_plan
 from deconf.causal.weights import balancing_weights
 from deconf.cohort.cohort import Cohort
@@ -26,6 +27,7 @@ from deconf.maths.design import Design, Encoding, design
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
 from deconf.methods.auto import Auto, select
 from deconf.methods.base import Method, methods, resolve
+from deconf.methods.paired import FEWEST_PAIRS
 from deconf.records.certificate import Certificate
 from deconf.records.salting import new_salt
 
@@ -75,7 +77,7 @@ class Deconfounder:
         """
         embeddings = cohort.embeddings
         width = embeddings.shape[1] if embeddings is not None and embeddings.ndim == 2 else None
-        return make_plan(
+        plan = make_plan(
             cohort.table,
             self.confounders,
             outcome=self._outcome(cohort),
@@ -85,6 +87,13 @@ class Deconfounder:
             patient=cohort.roles["patient"],
             width=width or self.encoder.width,
         )
+        if not self._needs_pairs:
+            return plan
+        return by_design(plan, cohort.table, cohort.roles["patient"], FEWEST_PAIRS)
+
+    @property
+    def _needs_pairs(self) -> bool:
+        return "pairs" in methods.card(self.method.registered_name).needs
 
     def fit(self, cohort: Cohort, *, audit_on: Cohort | None = None) -> DeconfoundedEncoder:
         """Fit on a cohort of training patients.
@@ -108,7 +117,7 @@ class Deconfounder:
         """
         plan = self.plan(cohort)
         for invariance in plan.distinct():
-            if not invariance.is_identified:
+            if not (invariance.is_identified or self._needs_pairs):  # pairs speak for themselves
                 raise NotIdentified(
                     f"{', '.join(invariance.confounders)}: {invariance.why} "
                     f"Would help: {'; '.join(invariance.remedies[:3])}. "
@@ -119,7 +128,7 @@ class Deconfounder:
                 f"{len(cohort)} rows: at least {FEWEST_ROWS} are needed to fit anything, and some "
                 "hundreds to learn a trace. Bring more rows."
             )
-        if not plan.is_identified:
+        if not (plan.is_identified or self._needs_pairs):
             warnings.warn(
                 "overlap is not given, the map extrapolates: " + " ".join(plan.warnings[:2]),
                 OverlapWarning,

@@ -6,6 +6,7 @@ from deconf.methods.leace import LEACE  # isort: skip  (registration order is si
 from deconf.methods.aligned import Aligned
 from deconf.methods.auto import Auto
 from deconf.methods.centre import Centre
+from deconf.methods.paired import Paired
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
 from deconf.methods.transport import Transport
@@ -19,6 +20,7 @@ __all__ = [
     "Centre",
     "Method",
     "MethodCard",
+    "Paired",
     "Quadratic",
     "Reweight",
     "Transport",
