@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from deconf.encoders.tune import Tune
 from deconf.errors import CohortError, SettingsError
 from deconf.maths.design import levels_of
 from deconf.maths.maps import AffineMap
@@ -60,6 +61,9 @@ class Paired(Method):
     rank : "significant" or "full"
         Which directions go.  "significant" keeps what chance could explain; "full" takes every
         mean difference, of a single pair if need be, and looks at no spread.
+    tune : "none", "lora", "full" or Tune
+        Whether `deconf.deconfound` first trains the encoder on the pairs, see
+        `deconf.encoders.tune.Tune`; the erasure is then fitted to what it says.
 
     Warnings
     --------
@@ -70,8 +74,10 @@ class Paired(Method):
 
     shrinkage: Shrinkage = "oas"
     rank: Literal["significant", "full"] = "significant"
+    tune: Literal["none", "lora", "full"] | Tune = "none"
 
     def __post_init__(self) -> None:
+        Tune.of(self.tune)
         if self.shrinkage != "oas" and (
             isinstance(self.shrinkage, str) or not 0 <= self.shrinkage <= 1
         ):
