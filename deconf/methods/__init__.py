@@ -15,6 +15,7 @@ from deconf.methods.ib_irm import IBIRM
 from deconf.methods.inlp import INLP
 from deconf.methods.irm import IRM
 from deconf.methods.kernel import Kernel
+from deconf.methods.paired import Paired
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
 from deconf.methods.selection import TestEnvironment
@@ -41,6 +42,7 @@ __all__ = [
     "Kernel",
     "Method",
     "MethodCard",
+    "Paired",
     "Quadratic",
     "Reweight",
     "TestEnvironment",
