@@ -16,6 +16,9 @@ from deconf.errors import SettingsError
 
 Loss = Callable[[np.ndarray, np.random.Generator], Float[Tensor, ""]]
 Progress = Callable[[int, int, float], object]  # epoch, epochs, loss
+Order = Callable[[np.random.Generator], np.ndarray]
+
+LOOK = 32  # steps between two looks at the loss on a GPU, where every look waits for the device
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def train(
     rows: int,
     schedule: Schedule,
     *,
+    order: Order | None = None,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
@@ -80,7 +84,11 @@ def train(
     ----------
     loss : function of row numbers and a generator
         Returns the loss of a batch of rows; whatever it draws comes from the generator, which
-        belongs to the step, so that a resumed run draws the same.
+        belongs to the step, so that a resumed run draws the same.  A parameter that a loss does
+        not touch stays as it is in that step: an adversary and what it fights take turns so.
+    order : function of a generator, optional
+        Returns the row numbers of an epoch, a batch after the other.  Default: every row once, in
+        a random order.
     checkpoint : path, optional
         Written after every epoch.  A run that was stopped goes on from there, to the same bits.
     progress : function of (epoch, epochs, loss), optional
@@ -97,7 +105,7 @@ def train(
     if checkpoint is not None and checkpoint.is_file():
         history = _resume(checkpoint, module, optimiser)
     with torch.random.fork_rng():  # the caller's draws go on as if nothing had happened
-        _epochs(module, loss, rows, schedule, optimiser, history, checkpoint, progress)
+        _epochs(module, loss, rows, schedule, optimiser, history, order, checkpoint, progress)
     module.eval()
     return history
 
@@ -109,6 +117,7 @@ def _epochs(
     schedule: Schedule,
     optimiser: torch.optim.Optimizer,
     history: list[float],
+    order: Order | None,
     checkpoint: Path | None,
     progress: Progress | None,
 ) -> None:
@@ -116,31 +125,43 @@ def _epochs(
     per_epoch = rows // schedule.batch
     for epoch in range(len(history), schedule.epochs):
         module.train()
-        order = np.random.default_rng([schedule.seed, epoch]).permutation(rows)
-        total = 0.0
+        shuffle = np.random.default_rng([schedule.seed, epoch])
+        dealt = shuffle.permutation(rows) if order is None else order(shuffle)
+        values: list[float] = []
+        waiting: list[Tensor] = []
         for step in range(per_epoch):
             number = epoch * per_epoch + step
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate(number, schedule.epochs * per_epoch)
-            batch = np.sort(order[step * schedule.batch : (step + 1) * schedule.batch])
+            batch = np.sort(dealt[step * schedule.batch : (step + 1) * schedule.batch])
             draws = np.random.default_rng([schedule.seed, epoch, step])
             torch.manual_seed(int(draws.integers(2**31)))  # dropout
             value = loss(batch, draws)
-            if not torch.isfinite(value):
-                raise SettingsError(
-                    f"the loss is {value.item()} in step {step} of epoch {epoch + 1}: lower "
-                    "learning_rate, or look at the inputs."
-                )
+            waiting.append(value.detach())
+            if value.device.type == "cpu" or len(waiting) == LOOK or step == per_epoch - 1:
+                values += _finite(waiting, step - len(waiting) + 1, epoch)
+                waiting = []
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             nn.utils.clip_grad_norm_(module.parameters(), schedule.clip)
             optimiser.step()
-            total += value.item()
-        history.append(total / per_epoch)
+        history.append(sum(values) / per_epoch)
         if checkpoint is not None:
             _save(checkpoint, module, optimiser, history)
         if progress is not None:
             progress(epoch + 1, schedule.epochs, history[-1])
+
+
+def _finite(losses: list[Tensor], first: int, epoch: int) -> list[float]:
+    """Return the losses of consecutive steps as numbers."""
+    values: list[float] = torch.stack(losses).tolist()
+    for step, value in enumerate(values, first):
+        if not math.isfinite(value):
+            raise SettingsError(
+                f"the loss is {value} in step {step} of epoch {epoch + 1}: lower "
+                "learning_rate, or look at the inputs."
+            )
+    return values
 
 
 def _groups(module: nn.Module, decay: float) -> list[dict[str, object]]:

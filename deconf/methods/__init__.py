@@ -5,7 +5,13 @@ from deconf.methods.base import Method, MethodCard, methods
 from deconf.methods.leace import LEACE  # isort: skip  (registration order is simplest first)
 from deconf.methods.aligned import Aligned
 from deconf.methods.auto import Auto
+from deconf.methods.cacm import CACM
+from deconf.methods.cdann import CDANN
 from deconf.methods.centre import Centre
+from deconf.methods.critic import Critic
+from deconf.methods.dann import DANN
+from deconf.methods.hsic import HSIC
+from deconf.methods.mmd import MMD
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
 from deconf.methods.transport import Transport
@@ -13,10 +19,16 @@ from deconf.methods.transport import Transport
 names, card = methods.names, methods.card
 
 __all__ = [
+    "CACM",
+    "CDANN",
+    "DANN",
+    "HSIC",
     "LEACE",
+    "MMD",
     "Aligned",
     "Auto",
     "Centre",
+    "Critic",
     "Method",
     "MethodCard",
     "Quadratic",
