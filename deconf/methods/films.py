@@ -167,9 +167,9 @@ def stratified(cell: Int[ndarray, " n"], batch: int, steps: int) -> tuple[Order,
 
     Examples
     --------
-    >>> order, size = stratified(np.array([0, 0, 0, 1, 1, 1, 1, 1]), batch=4, steps=2)
-    >>> size, (order(np.random.default_rng(0)).reshape(2, 4) < 3).sum(axis=1).tolist()
-    (4, [2, 2])
+    >>> order, size = stratified(np.repeat([0, 1], [40, 900]), batch=128, steps=2)
+    >>> size, (order(np.random.default_rng(0)).reshape(2, size) < 40).sum(axis=1).tolist()
+    (104, [40, 40])
     """
     members = [np.flatnonzero(cell == k) for k in np.unique(cell)]
     wanted = max(batch // len(members), min(FEWEST, LARGEST // len(members)), 1)
