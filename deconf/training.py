@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,9 @@ from deconf.errors import SettingsError
 
 Loss = Callable[[np.ndarray, np.random.Generator], Float[Tensor, ""]]
 Progress = Callable[[int, int, float], object]  # epoch, epochs, loss
+Order = Callable[[np.random.Generator], np.ndarray]
+
+LOOK = 32  # losses between two looks at them on a GPU, where every look waits for the device
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,18 @@ class _Course:
     history: list[float]
     step: int = 0  # of the epoch under way
     total: float = 0.0  # its loss so far
+    unseen: list[Tensor] = field(default_factory=list)  # losses not yet looked at
+
+    def look(self) -> None:
+        """Add the losses of the latest steps up; raise where one is not finite."""
+        for value in torch.stack(self.unseen).tolist() if self.unseen else []:
+            if not math.isfinite(value):
+                raise SettingsError(
+                    f"the loss is {value} in step {self.step} of epoch {len(self.history) + 1}: "
+                    "lower learning_rate, or look at the inputs."
+                )
+            self.total += value
+        self.unseen.clear()
 
 
 def train(
@@ -89,6 +104,7 @@ def train(
     rows: int,
     schedule: Schedule,
     *,
+    order: Order | None = None,
     checkpoint: Path | None = None,
     every: int | None = None,
     progress: Progress | None = None,
@@ -102,7 +118,12 @@ def train(
     ----------
     loss : function of row numbers and a generator
         Returns the loss of a batch of rows, or of a part of it; whatever it draws comes from the
-        generator, which belongs to the step, so that a resumed run draws the same.
+        generator, which belongs to the step, so that a resumed run draws the same.  A parameter
+        that a loss does not touch stays as it is in that step: an adversary and what it fights
+        take turns so.
+    order : function of a generator, optional
+        Returns the row numbers of an epoch, a batch after the other.  Default: every row once, in
+        a random order.
     checkpoint : path, optional
         Written after every epoch.  A run that was stopped goes on from there, to the same bits.
         Frozen parameters are not in it: the caller brings them again.
@@ -132,6 +153,7 @@ def train(
 
     def save() -> None:
         if checkpoint is not None:
+            course.look()
             _save(checkpoint, module, optimiser, course)
 
     with torch.random.fork_rng():  # the caller's draws go on as if nothing had happened
@@ -139,7 +161,7 @@ def train(
             if enough is not None and enough():
                 break
             module.train()
-            steps = _batches(rows, schedule, epoch)
+            steps = _batches(rows, schedule, epoch, order)
             for step in range(course.step, len(steps)):
                 if soon is not None and step + 1 < len(steps):
                     soon(steps[step + 1])
@@ -147,6 +169,7 @@ def train(
                 course.step = step + 1
                 if every is not None and course.step < len(steps) and course.step % every == 0:
                     save()
+            course.look()
             course.history.append(course.total / len(steps))
             course.step, course.total = 0, 0.0
             if progress is not None:
@@ -156,11 +179,12 @@ def train(
     return course.history
 
 
-def _batches(rows: int, schedule: Schedule, epoch: int) -> list[np.ndarray]:
+def _batches(rows: int, schedule: Schedule, epoch: int, order: Order | None) -> list[np.ndarray]:
     """Return the rows of every step of an epoch."""
-    order = np.random.default_rng([schedule.seed, epoch]).permutation(rows)
+    shuffle = np.random.default_rng([schedule.seed, epoch])
+    dealt = shuffle.permutation(rows) if order is None else order(shuffle)
     size = schedule.batch
-    return [np.sort(order[i * size : (i + 1) * size]) for i in range(rows // size)]
+    return [np.sort(dealt[i * size : (i + 1) * size]) for i in range(rows // size)]
 
 
 def _step(
@@ -183,13 +207,10 @@ def _step(
     optimiser.zero_grad(set_to_none=True)
     for part in range(schedule.accumulate):
         value = loss(batch[part :: schedule.accumulate], draws) / schedule.accumulate
-        if not torch.isfinite(value):
-            raise SettingsError(
-                f"the loss is {value.item()} in step {step} of epoch {epoch + 1}: lower "
-                "learning_rate, or look at the inputs."
-            )
+        course.unseen.append(value.detach())
+        if value.device.type == "cpu" or len(course.unseen) >= LOOK:
+            course.look()
         value.backward()
-        course.total += value.item()
     nn.utils.clip_grad_norm_(module.parameters(), schedule.clip)
     optimiser.step()
 

@@ -202,7 +202,7 @@ def cell_moments(
     """
     given = given or Given.nothing(len(z))
     codes = given.codes
-    w = _checked_weights(weights, len(z))
+    w = checked_weights(weights, len(z))
     blocks = [b for b in (c, given.basis) if b is not None and b.shape[1]]
     small = _Beside(blocks or [np.zeros((len(z), 0))])
     size = cells or (int(codes.max(initial=0)) + 1)
@@ -230,7 +230,7 @@ def cell_moments(
             weight[cell], mean[cell] = _products(z, small, rows, n, w, scatter[cell])
         _flatten(scatter[cell], weight[cell], mean[cell])
     if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
-        raise SettingsError(_where_not_finite(z, small[:]))
+        raise SettingsError(where_not_finite(z, small[:]))
     k = 0 if c is None else c.shape[1]
     return CellMoments(d, k, count, units, weight, weight2, mean, scatter)
 
@@ -346,7 +346,14 @@ def _flatten(scatter: ndarray, weight: float, mean: ndarray) -> None:
     scatter[:, flat] = 0.0
 
 
-def _checked_weights(weights: ndarray | None, n: int) -> ndarray | None:
+def checked_weights(weights: ndarray | None, n: int) -> ndarray | None:
+    """Return row weights in float64, or None.
+
+    Raises
+    ------
+    SettingsError
+        One for each row is needed, finite, not negative, and not all of them zero.
+    """
     if weights is None:
         return None
     w = np.asarray(weights, dtype=np.float64)
@@ -362,7 +369,8 @@ def _checked_weights(weights: ndarray | None, n: int) -> ndarray | None:
     return w
 
 
-def _where_not_finite(z: ndarray, small: ndarray) -> str:
+def where_not_finite(z: ndarray, small: ndarray) -> str:
+    """Return in words where an embedding or a design holds a number that is not finite."""
     for name, x in {"the embedding": z, "the design": small}.items():
         bad = np.argwhere(~np.isfinite(x))
         if len(bad):
