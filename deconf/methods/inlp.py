@@ -113,7 +113,7 @@ class INLP(Method):
         taken = np.zeros((m.width, 0))
         for _ in range(rounds):
             taken = whole.next(taken)
-        fitted = AffineMap(taken, taken.T, m.centre)
+        fitted = AffineMap(taken, taken.T.copy(), m.centre)
         fitted = fitted if span is None else lifted(fitted, middle, span)
         said = []
         if told:
