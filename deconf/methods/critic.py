@@ -97,7 +97,7 @@ class Critic(Adapted):
     """
 
     strength: float = 1.0
-    widths: tuple[int, ...] = (32, 256)
+    widths: tuple[int, ...] = (64, 256)
 
     def __post_init__(self) -> None:
         super().__post_init__()

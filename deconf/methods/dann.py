@@ -120,7 +120,7 @@ class DANN(Adapted):
     is_marginal: ClassVar[bool] = True
 
     strength: float = 2.0
-    widths: tuple[int, ...] = (32, 256)
+    widths: tuple[int, ...] = (32, 128, 512)
 
     def __post_init__(self) -> None:
         super().__post_init__()
