@@ -125,7 +125,7 @@ def tune_encoder(
     judge.raw = judge.score(mapped(start, raw[judging]))
     if judge.raw.leak < READABLE:
         return Tuned(encoder, (f"encoder left untouched: nothing to remove, {judge.raw}",))
-    with TemporaryDirectory() as other, closing(_Run(encoder, cohort, raw, learning, start)) as run:
+    with TemporaryDirectory() as other, closing(Run(encoder, cohort, raw, learning, start)) as run:
         folder = Path(other) if checkpoint is None else Path(checkpoint)
         folder.mkdir(parents=True, exist_ok=True)
         _require_same(folder, encoder, cohort, targets, how, objective, seed)
@@ -162,7 +162,7 @@ def tune_encoder(
         return Tuned(run.finished(folder / BEST, encoder), (_taken(judge, how, objective),))
 
 
-class _Run(nn.Module):
+class Run(nn.Module):
     """The encoder under training, the heads beside it, and the loss of a batch."""
 
     start: Tensor
@@ -235,7 +235,7 @@ class _Run(nn.Module):
             )
         self.codes = [(torch.tensor(t.codes), torch.tensor(t.strata)) for t in targets]
 
-    def train(self, mode: bool = True) -> _Run:
+    def train(self, mode: bool = True) -> Run:
         """Train, but leave batch norms by their running statistics: batches here are small."""
         super().train(mode)
         for part in self.modules():

@@ -201,6 +201,11 @@ def test_a_device_that_moves_a_patient_further_than_patients_differ_is_seen_with
     assert found == [0, 1]
 
 
+def test_an_embedding_that_is_constant_comes_back():
+    a = np.full((80, 3), 0.1)
+    assert Paired().fit_pairs(a, a).rank == BARE.fit_pairs(a, a).rank == 0
+
+
 def test_a_continuous_confounder_is_served():
     rng = np.random.default_rng(0)
     person, dose = rng.normal(size=(200, 6)).repeat(3, axis=0), rng.normal(size=(600, 1))
