@@ -37,7 +37,7 @@ _HOMES = {
     "ReadError": "deconf.errors",
     "OverlapWarning": "deconf.errors",
 }
-_MODULES = ("methods", "encoders", "worlds")
+_MODULES = ("methods", "encoders", "worlds", "scm")
 
 __all__ = ["__version__", *_HOMES, *_MODULES]
 

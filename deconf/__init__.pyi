@@ -1,5 +1,6 @@
 from deconf import encoders as encoders
 from deconf import methods as methods
+from deconf import scm as scm
 from deconf import worlds as worlds
 from deconf.causal.graph import CausalGraph as CausalGraph
 from deconf.causal.invariance import Invariance as Invariance

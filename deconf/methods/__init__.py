@@ -6,6 +6,7 @@ from deconf.methods.leace import LEACE  # isort: skip  (registration order is si
 from deconf.methods.aligned import Aligned
 from deconf.methods.auto import Auto
 from deconf.methods.centre import Centre
+from deconf.methods.counterfactual import Counterfactual
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
 from deconf.methods.transport import Transport
@@ -17,6 +18,7 @@ __all__ = [
     "Aligned",
     "Auto",
     "Centre",
+    "Counterfactual",
     "Method",
     "MethodCard",
     "Quadratic",

@@ -6,6 +6,7 @@ Every kind of map is imported here, so that `from_spec` knows all of them wherev
 from deconf.maths.maps.adapter import Adapter, Residual
 from deconf.maths.maps.affine import AffineMap
 from deconf.maths.maps.base import KINDS, Chain, EmbeddingMap, from_spec
+from deconf.maths.maps.counterfactual import CounterfactualMap
 from deconf.maths.maps.level import LevelMap, recorded
 from deconf.maths.maps.mixture import MixtureMap
 
@@ -14,6 +15,7 @@ __all__ = [
     "Adapter",
     "AffineMap",
     "Chain",
+    "CounterfactualMap",
     "EmbeddingMap",
     "LevelMap",
     "MixtureMap",
