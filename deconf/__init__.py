@@ -26,6 +26,8 @@ _HOMES = {
     "Verdict": "deconf.evidence.verdict",
     "compare": "deconf.evidence.compare",
     "Report": "deconf.evidence.report",
+    "check_counterfactuals": "deconf.hypotheses.counterfactuals",
+    "flip_test": "deconf.hypotheses.counterfactuals",
     "Certificate": "deconf.records.certificate",
     "verify": "deconf.verification",
     "DeconfError": "deconf.errors",

@@ -24,6 +24,8 @@ from deconf.evidence.report import Report as Report
 from deconf.evidence.verdict import Verdict as Verdict
 from deconf.front import Deconfounder as Deconfounder
 from deconf.front import deconfound as deconfound
+from deconf.hypotheses.counterfactuals import check_counterfactuals as check_counterfactuals
+from deconf.hypotheses.counterfactuals import flip_test as flip_test
 from deconf.records.certificate import Certificate as Certificate
 from deconf.verification import verify as verify
 

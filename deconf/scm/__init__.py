@@ -2,5 +2,6 @@
 
 from deconf.scm.fitting import fit
 from deconf.scm.model import Counterfactual, StructuralModel
+from deconf.scm.saved import load
 
-__all__ = ["Counterfactual", "StructuralModel", "fit"]
+__all__ = ["Counterfactual", "StructuralModel", "fit", "load"]

@@ -89,10 +89,6 @@ class Affine:
         logs = np.einsum("gq,qij->gij", _with_one(rows), self.effects)
         return (*np.linalg.eigh(logs), place.ravel())
 
-    def arrays(self) -> dict[str, ndarray]:
-        """Return the arrays, by name."""
-        return dict(vars(self))
-
 
 def _powered(logs: tuple[ndarray, ndarray, ndarray], y: ndarray, power: float) -> ndarray:
     """Return Σ^power y for each row."""

@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from deconf.causal.overlap import FEW
 from deconf.maths import kinds
-from deconf.maths.design import Column, Encoding
+from deconf.maths.design import Encoding
 from deconf.maths.intervals import factorised
 
 TAIL = 0.005  # of a number's values at each end that do not count as seen
@@ -123,12 +123,6 @@ class Causes:
             far = here & ((number < low) | (number > high))
             _note(why, far, f"{name} outside {low:.4g} to {high:.4g}{among}")
         return why
-
-
-def as_column(spec: dict[str, Any]) -> Column:
-    """Return a `Column` from its JSON form."""
-    levels = spec["levels"]
-    return Column(**(spec | {"levels": None if levels is None else tuple(levels)}))
 
 
 def _range(values: Float[ndarray, " n"]) -> tuple[float, float]:

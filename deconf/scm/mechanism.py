@@ -31,6 +31,12 @@ class Flow(Protocol):
     def outward(self, u: ndarray, d: ndarray) -> ndarray:
         """Return affine noise e of normal noise u."""
 
+    def spec(self) -> dict[str, Any]:
+        """Return what rebuilds it beside the arrays, as JSON types."""
+
+    def arrays(self) -> dict[str, ndarray]:
+        """Return its arrays, by name."""
+
 
 @dataclass(frozen=True)
 class Vector:
