@@ -81,16 +81,39 @@ class Phantom(_Frozen):
     method: str = "auto"
 
 
+class Morpho(_Frozen):
+    """Digits of known thickness and intensity: the first rows train, the last ones are scored."""
+
+    folder: str
+    train: int = 5000
+    test: int = 3000
+    rank: int = 32
+
+
+class Structural(_Frozen):
+    """Simulated radiographs: counterfactuals of a structural model beside cleaned embeddings."""
+
+    encoder: str
+    seeds: list[int]
+    columns: list[str]
+    methods: list[str] = ["leace", "auto"]
+    films: int = 4000
+    new_films: int = 1000
+    size: int = 128
+
+
 class Config(_Frozen):
     """One experiment."""
 
     title: str
-    kind: Literal["shortcut", "sites", "phantom"]
+    kind: Literal["shortcut", "sites", "phantom", "morpho", "structural"]
     encoder: str
     data: Data | None = None
     shortcut: Shortcut | None = None
     sites: Sites | None = None
     phantom: Phantom | None = None
+    morpho: Morpho | None = None
+    structural: Structural | None = None
     seed: int = 0
 
 
@@ -114,7 +137,7 @@ def read_config(path: Path) -> Config:
         raise SettingsError(f"{path.name}: {_first(error)}") from error
     if getattr(config, config.kind) is None:
         raise SettingsError(f"{path.name}: kind = {config.kind!r} needs a table [{config.kind}].")
-    if config.kind != "phantom" and (
+    if config.kind in ("shortcut", "sites") and (
         config.data is None or (config.data.embedding or config.data.images) is None
     ):
         raise SettingsError(
@@ -128,6 +151,6 @@ def _first(error: ValidationError) -> str:
     place = ".".join(str(p) for p in found["loc"])
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
-    models: list[Any] = [Config, Data, Images, Shortcut, Sites, Setting, Phantom]
+    models: list[Any] = [Config, Data, Images, Shortcut, Sites, Setting, Phantom, Morpho, Structural]
     known = [name for model in models for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"

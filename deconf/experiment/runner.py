@@ -89,6 +89,14 @@ def run(
         from deconf.experiment.sites import run_sites
 
         table, text, report = run_sites(cohort, config, quick=quick, progress=progress)  # type: ignore[arg-type]
+    elif config.kind == "morpho":
+        from deconf.experiment.morpho import run_morpho
+
+        table, text = run_morpho(config, quick=quick, progress=progress)
+    elif config.kind == "structural":
+        from deconf.experiment.structural import run_structural
+
+        table, text = run_structural(config, quick=quick, progress=progress)
     else:
         from deconf.experiment.phantom import run_phantom
 

@@ -2,6 +2,14 @@
 
 from deconf.scm.fitting import fit
 from deconf.scm.model import Counterfactual, StructuralModel
+from deconf.scm.posterior import Contrast, posterior_contrast
 from deconf.scm.saved import load
 
-__all__ = ["Counterfactual", "StructuralModel", "fit", "load"]
+__all__ = [
+    "Contrast",
+    "Counterfactual",
+    "StructuralModel",
+    "fit",
+    "load",
+    "posterior_contrast",
+]
