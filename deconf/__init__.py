@@ -29,6 +29,8 @@ _HOMES = {
     "Report": "deconf.evidence.report",
     "tradeoff": "deconf.frontier",
     "Tradeoff": "deconf.evidence.tradeoff",
+    "check_counterfactuals": "deconf.hypotheses.counterfactuals",
+    "flip_test": "deconf.hypotheses.counterfactuals",
     "Certificate": "deconf.records.certificate",
     "verify": "deconf.verification",
     "DeconfError": "deconf.errors",
@@ -40,7 +42,7 @@ _HOMES = {
     "ReadError": "deconf.errors",
     "OverlapWarning": "deconf.errors",
 }
-_MODULES = ("methods", "encoders", "worlds")
+_MODULES = ("methods", "encoders", "worlds", "scm")
 
 __all__ = ["__version__", *_HOMES, *_MODULES]
 

@@ -1,5 +1,6 @@
 from deconf import encoders as encoders
 from deconf import methods as methods
+from deconf import scm as scm
 from deconf import worlds as worlds
 from deconf.causal.graph import CausalGraph as CausalGraph
 from deconf.causal.invariance import Invariance as Invariance
@@ -26,6 +27,8 @@ from deconf.evidence.verdict import Verdict as Verdict
 from deconf.front import Deconfounder as Deconfounder
 from deconf.front import deconfound as deconfound
 from deconf.frontier import tradeoff as tradeoff
+from deconf.hypotheses.counterfactuals import check_counterfactuals as check_counterfactuals
+from deconf.hypotheses.counterfactuals import flip_test as flip_test
 from deconf.records.certificate import Certificate as Certificate
 from deconf.verification import verify as verify
 

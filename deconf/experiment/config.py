@@ -141,11 +141,34 @@ class ColoredMNIST(_Frozen):
     contenders: list[Contender] = []
 
 
+class Morpho(_Frozen):
+    """Digits of known thickness and intensity: the first rows train, the last ones are scored."""
+
+    folder: str
+    train: int = 5000
+    test: int = 3000
+    rank: int = 32
+
+
+class Structural(_Frozen):
+    """Simulated radiographs: counterfactuals of a structural model beside cleaned embeddings."""
+
+    encoder: str
+    seeds: list[int]
+    columns: list[str]
+    methods: list[str] = ["leace", "auto"]
+    films: int = 4000
+    new_films: int = 1000
+    size: int = 128
+
+
 class Config(_Frozen):
     """One experiment."""
 
     title: str
-    kind: Literal["shortcut", "sites", "phantom", "outcomes", "colored_mnist"]
+    kind: Literal[
+        "shortcut", "sites", "phantom", "outcomes", "colored_mnist", "morpho", "structural"
+    ]
     encoder: str
     data: Data | None = None
     shortcut: Shortcut | None = None
@@ -153,6 +176,8 @@ class Config(_Frozen):
     phantom: Phantom | None = None
     outcomes: Outcomes | None = None
     colored_mnist: ColoredMNIST | None = None
+    morpho: Morpho | None = None
+    structural: Structural | None = None
     seed: int = 0
 
 
@@ -190,7 +215,5 @@ def _first(error: ValidationError) -> str:
     place = ".".join(str(p) for p in found["loc"])
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
-    models: list[Any] = [Config, Data, Images, Shortcut, Sites, Setting, Phantom, Labels, Outcomes]
-    models += [ColoredMNIST, Network, Contender]
-    known = [name for model in models for name in model.model_fields]
+    known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"

@@ -102,6 +102,14 @@ def run(
             digits = digits.model_copy(update={"splits": 2})
         table, told = run_colored_mnist(digits, seed=config.seed, progress=progress)  # type: ignore[arg-type]
         text = text_of(digits, config.title, table, told)  # type: ignore[arg-type]
+    elif config.kind == "morpho":
+        from deconf.experiment.morpho import run_morpho
+
+        table, text = run_morpho(config, quick=quick, progress=progress)
+    elif config.kind == "structural":
+        from deconf.experiment.structural import run_structural
+
+        table, text = run_structural(config, quick=quick, progress=progress)
     else:
         from deconf.experiment.phantom import run_phantom
 

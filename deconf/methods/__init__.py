@@ -10,6 +10,7 @@ from deconf.methods.cdann import CDANN
 from deconf.methods.centre import Centre
 from deconf.methods.combat import ComBat
 from deconf.methods.coral import CORAL
+from deconf.methods.counterfactual import Counterfactual
 from deconf.methods.critic import Critic
 from deconf.methods.dann import DANN
 from deconf.methods.dfr import DFR
@@ -48,6 +49,7 @@ __all__ = [
     "Auto",
     "Centre",
     "ComBat",
+    "Counterfactual",
     "Critic",
     "Fishr",
     "GroupDRO",

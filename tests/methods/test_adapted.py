@@ -222,7 +222,9 @@ def test_the_same_seed_gives_the_same_map_and_the_callers_draws_go_on(method):
     torch.manual_seed(3)
     first = fitted(method(**budget), z, portable, ill, seed=1)
     assert torch.equal(torch.rand(2), expected)
-    assert_array_equal(apply(first, z), apply(fitted(method(**budget), z, portable, ill, seed=1), z))
+    assert_array_equal(
+        apply(first, z), apply(fitted(method(**budget), z, portable, ill, seed=1), z)
+    )
     assert np.isfinite(apply(first, z)).all()
 
 

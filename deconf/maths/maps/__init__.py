@@ -7,6 +7,7 @@ from deconf.maths.maps.adapter import Adapter, Residual
 from deconf.maths.maps.affine import AffineMap
 from deconf.maths.maps.base import KINDS, Chain, EmbeddingMap, from_spec
 from deconf.maths.maps.combat import ComBatMap
+from deconf.maths.maps.counterfactual import CounterfactualMap
 from deconf.maths.maps.kernel import KernelMap
 from deconf.maths.maps.level import LevelMap, recorded
 from deconf.maths.maps.mixture import MixtureMap
@@ -17,6 +18,7 @@ __all__ = [
     "AffineMap",
     "Chain",
     "ComBatMap",
+    "CounterfactualMap",
     "EmbeddingMap",
     "KernelMap",
     "LevelMap",
