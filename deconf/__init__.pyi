@@ -23,6 +23,9 @@ from deconf.evidence.report import Report as Report
 from deconf.evidence.verdict import Verdict as Verdict
 from deconf.front import Deconfounder as Deconfounder
 from deconf.front import deconfound as deconfound
+from deconf.hypotheses.effects import direct_effect as direct_effect
+from deconf.hypotheses.effects import total_effect as total_effect
+from deconf.hypotheses.result import Effect as Effect
 from deconf.records.certificate import Certificate as Certificate
 from deconf.verification import verify as verify
 
