@@ -16,13 +16,16 @@ from deconf.errors import NotIdentified as NotIdentified
 from deconf.errors import OverlapWarning as OverlapWarning
 from deconf.errors import ReadError as ReadError
 from deconf.errors import SettingsError as SettingsError
+from deconf.estimator import Cleaner as Cleaner
 from deconf.evidence.compare import compare as compare
 from deconf.evidence.leakage import Audit as Audit
 from deconf.evidence.leakage import audit as audit
 from deconf.evidence.report import Report as Report
+from deconf.evidence.tradeoff import Tradeoff as Tradeoff
 from deconf.evidence.verdict import Verdict as Verdict
 from deconf.front import Deconfounder as Deconfounder
 from deconf.front import deconfound as deconfound
+from deconf.frontier import tradeoff as tradeoff
 from deconf.hypotheses.effects import direct_effect as direct_effect
 from deconf.hypotheses.effects import total_effect as total_effect
 from deconf.hypotheses.result import Effect as Effect

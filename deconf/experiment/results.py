@@ -39,6 +39,10 @@ def write_results(
         report.save(folder / "report.html")
     elif "setting" in table:
         figure(table, folder / "figure.png")
+    elif "finding" in table:
+        from deconf.experiment.outcomes import figure as outcomes_figure
+
+        outcomes_figure(table, folder / "figure.png")
     environment: dict[str, Any] = {
         "deconf": deconf.__version__,
         "python": platform.python_version(),

@@ -14,6 +14,7 @@ import pandas as pd
 from deconf.cohort.cohort import Cohort
 from deconf.errors import SettingsError, did_you_mean, listing
 from deconf.experiment.config import Config, Data, Images, read_config
+from deconf.experiment.labels import with_findings
 from deconf.experiment.results import write_results
 from deconf.resources import development_data, packaged
 
@@ -89,6 +90,18 @@ def run(
         from deconf.experiment.sites import run_sites
 
         table, text, report = run_sites(cohort, config, quick=quick, progress=progress)  # type: ignore[arg-type]
+    elif config.kind == "outcomes":
+        from deconf.experiment.outcomes import run_outcomes
+
+        table, text = run_outcomes(cohort, config, quick=quick, progress=progress)  # type: ignore[arg-type]
+    elif config.kind == "colored_mnist":
+        from deconf.experiment.digits import run_colored_mnist, text_of
+
+        digits = config.colored_mnist
+        if quick and digits is not None:
+            digits = digits.model_copy(update={"splits": 2})
+        table, told = run_colored_mnist(digits, seed=config.seed, progress=progress)  # type: ignore[arg-type]
+        text = text_of(digits, config.title, table, told)  # type: ignore[arg-type]
     else:
         from deconf.experiment.phantom import run_phantom
 
@@ -123,6 +136,8 @@ def load_cohort(
     for column, values in data.only.items():
         keep &= table[column].astype(str).isin(values).to_numpy()
     table = table[keep].reset_index(drop=True)
+    if data.labels is not None:
+        table = with_findings(table, data.labels, folder)
     stored = None if cohort.embeddings is None else cohort.embeddings[keep]
     if data.images is None:
         return Cohort.from_arrays(stored, table, **roles), []
