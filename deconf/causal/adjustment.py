@@ -49,6 +49,8 @@ class Adjustment:
         The graph has no directed path from cause to effect: it says that there is no effect.
     labels_from_image : tuple of str
         Held columns that the graph says are read from the image.
+    leaves_open : str
+        What the graph says is wrong with a set of your own; empty where it agrees.
     assumptions : tuple of str
     why, formula : str
     """
@@ -61,6 +63,7 @@ class Adjustment:
     not_through: Names = ()
     is_null: bool = False
     labels_from_image: Names = ()
+    leaves_open: str = ""
     assumptions: tuple[str, ...] = ()
     why: str = ""
 
@@ -166,13 +169,10 @@ def own_adjustment(
     held = {*given, *graph.selected} & set(graph.nodes)
     still = open_paths(problem.cut, cause, effect, held)
     on_path = sorted(held & problem.forbidden)
-    why = f"{words} held because you said so"
-    if on_path:
-        why += f", but {in_words(on_path)} lies on or below a causal path."
-    elif still:
-        why += f", but the graph leaves {written(problem.cut, still[0])} open."
-    else:
-        why += "; the graph agrees."
+    wrong = f"the graph leaves {written(problem.cut, still[0])} open" if still else ""
+    if on_path and not still:
+        wrong = f"{in_words(on_path)} lies on or below a causal path"
+    why = f"{words} held because you said so" + (f", but {wrong}." if wrong else "; it agrees.")
     from_image = nx.descendants(digraph, IMAGE) if IMAGE in digraph else set()
     return Adjustment(
         cause,
@@ -183,6 +183,7 @@ def own_adjustment(
         not_through,
         is_null=problem.is_null,
         labels_from_image=tuple(n for n in given if n in from_image),
+        leaves_open=wrong,
         assumptions=said,
         why=why,
     )

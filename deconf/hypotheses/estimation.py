@@ -129,6 +129,8 @@ def doubly_robust(
 
     Over the rows kept: where some were left out for want of overlap, it speaks for the others.
     """
+    if not x.raw.shape[1]:
+        return crude(y, level, patients)
     count = known.values.shape[1]
     kept = known.kept
     phi = np.zeros((len(y), count))

@@ -35,7 +35,8 @@ class Effect:
         The same contrast crude, weighted, doubly robust and, where asked for, within the patient.
     formula : str
         The estimand.
-    status : {"identified", "identified if"}
+    status : {"identified", "identified if", "not identified"}
+        The last where a set of your own leaves a path of your graph open.
     assumptions, warnings : tuple of str
     overlap : DataFrame
         Of the cause within what is held, see `deconf.causal.overlap.overlap_table`.
@@ -152,6 +153,8 @@ class Effect:
         return f"Beside it: {'; '.join(told)}." if told else ""
 
     def _basis(self) -> str:
+        if self.status == "not identified":
+            return f"By the graph it is not identified, {'; '.join(self.assumptions)}."
         text = f"This is {self.status}"
         text += f": {'; '.join(self.assumptions)}." if self.assumptions else " by the graph drawn."
         return text

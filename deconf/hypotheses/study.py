@@ -99,6 +99,7 @@ class Study:
                 refutations,
                 agree,
                 found.labels_from_image,
+                "" if self.is_within else found.leaves_open,
             )
         )
         assumptions = self._assumed(said, by_graph)
@@ -115,7 +116,7 @@ class Study:
             designs=table,
             adjustment=found,
             formula=_within_formula(found) if self.is_within else found.formula,
-            status="identified if" if assumptions else "identified",
+            status=self._status(assumptions),
             assumptions=tuple(assumptions),
             warnings=tuple(self._warnings(by_graph)),
             overlap=by_graph.overlap,
@@ -138,6 +139,11 @@ class Study:
         counts = pd.Series(self.rows.cause.codes).value_counts()
         names = self.rows.cause.levels
         return max(contrasts, key=lambda c: counts.get(names.index(c.level), 0))
+
+    def _status(self, assumptions: Sequence[str]) -> str:
+        if self.found.leaves_open and not self.is_within:
+            return "not identified"
+        return "identified if" if assumptions else "identified"
 
     def _margin(self) -> float:
         margin = self.margin

@@ -22,6 +22,7 @@ UNDECIDED = "undecided"
 ASSOCIATION = "association only"
 GIVEN_LABELS = "association given labels"
 REFUTED = "refuted"
+NOT_IDENTIFIED = "not identified"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Evidence:
         Adjustment and the within-patient contrast; None where one of them was not run.
     labels_from_image : tuple of str
         Held columns that were read from the image.
+    leaves_open : str
+        What the graph says is wrong with a set of the user's own.
     """
 
     estimate: Interval
@@ -48,6 +51,7 @@ class Evidence:
     refutations: pd.DataFrame
     designs_agree: bool | None = None
     labels_from_image: tuple[str, ...] = ()
+    leaves_open: str = ""
 
     def failed(self, kind: str) -> list[str]:
         """Return the names of what failed."""
@@ -99,6 +103,11 @@ RULES: tuple[Rule, ...] = (
             f"{', '.join(e.labels_from_image)} was read from the image: holding it may open "
             "a path, and no within-patient contrast agrees"
         ),
+    ),
+    (
+        NOT_IDENTIFIED,
+        lambda e: bool(e.leaves_open) and e.designs_agree is not True,
+        lambda e: e.leaves_open,
     ),
     (
         ABSENT,
