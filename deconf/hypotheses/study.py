@@ -85,7 +85,8 @@ class Study:
             raise NotIdentified(
                 f"no patient has films at {one.level} and {rows.cause.levels[0]}. {self.refusal}"
             )
-        others = [*designs.beside(rows, found.given, seed=self.seed), *by_graph.contrasts]
+        held = () if found.kind == "front door" else found.given
+        others = [*designs.beside(rows, held, seed=self.seed), *by_graph.contrasts]
         table = pd.DataFrame([c.row(self.sd) for c in [*others, *by_patient]])
         refutations = self._refutations(one)
         agree = None
@@ -207,7 +208,9 @@ class Study:
         return pd.DataFrame(told)
 
     def _sensitivity(self, one: Contrast, by_graph: Adjusted) -> pd.DataFrame:
-        rows, given = self.rows, () if self.is_within else self.found.given
+        rows, given = self.rows, self.found.given
+        if self.is_within or self.found.kind == "front door":
+            given = ()
         if rows.cause.numbers is not None:
             a = rows.cause.numbers
         else:
