@@ -29,6 +29,9 @@ from deconf.front import deconfound as deconfound
 from deconf.frontier import tradeoff as tradeoff
 from deconf.hypotheses.counterfactuals import check_counterfactuals as check_counterfactuals
 from deconf.hypotheses.counterfactuals import flip_test as flip_test
+from deconf.hypotheses.effects import direct_effect as direct_effect
+from deconf.hypotheses.effects import total_effect as total_effect
+from deconf.hypotheses.result import Effect as Effect
 from deconf.records.certificate import Certificate as Certificate
 from deconf.verification import verify as verify
 

@@ -162,12 +162,49 @@ class Structural(_Frozen):
     size: int = 128
 
 
+class Asked(_Frozen):
+    """One question: the effect of a cause on a column; see `deconf.total_effect`."""
+
+    name: str
+    cause: str
+    effect: str
+    reference: str | None = None
+    given: list[str] | None = None
+    within: bool = False
+    negative_outcomes: dict[str, str] = {}
+    only: dict[str, list[str]] = {}
+
+
+class Effects(_Frozen):
+    """Questions put to one table, and columns made for them.
+
+    ``contains``: a 0/1 column that says whether a text column mentions a word.  ``log_odds``: a
+    probability becomes a column with `` (log-odds)`` after its name.  ``between``: rows kept.
+    ``by``: each level of this column answers for itself, and nothing is pooled.
+    """
+
+    graph: str
+    questions: list[Asked]
+    contains: dict[str, list[str]] = {}
+    log_odds: list[str] = []
+    between: dict[str, list[float]] = {}
+    by: str | None = None
+    simulations: int = 3
+
+
 class Config(_Frozen):
     """One experiment."""
 
     title: str
     kind: Literal[
-        "shortcut", "sites", "phantom", "outcomes", "colored_mnist", "morpho", "structural"
+        "shortcut",
+        "sites",
+        "phantom",
+        "outcomes",
+        "colored_mnist",
+        "morpho",
+        "structural",
+        "effects",
     ]
     encoder: str
     data: Data | None = None
@@ -178,6 +215,7 @@ class Config(_Frozen):
     colored_mnist: ColoredMNIST | None = None
     morpho: Morpho | None = None
     structural: Structural | None = None
+    effects: Effects | None = None
     seed: int = 0
 
 
@@ -215,5 +253,6 @@ def _first(error: ValidationError) -> str:
     place = ".".join(str(p) for p in found["loc"])
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
+    known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
     known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"

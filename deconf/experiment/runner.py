@@ -110,6 +110,10 @@ def run(
         from deconf.experiment.structural import run_structural
 
         table, text = run_structural(config, quick=quick, progress=progress)
+    elif config.kind == "effects":
+        from deconf.experiment.effects import run_effects
+
+        table, text = run_effects(cohort, config, quick=quick, progress=progress)  # type: ignore[arg-type]
     else:
         from deconf.experiment.phantom import run_phantom
 
@@ -148,6 +152,8 @@ def load_cohort(
         table = with_findings(table, data.labels, folder)
     stored = None if cohort.embeddings is None else cohort.embeddings[keep]
     if data.images is None:
+        if stored is None:
+            return Cohort.read(table, **roles), []
         return Cohort.from_arrays(stored, table, **roles), []
     films = Cohort.read(
         table, image=data.images.column, folder=folder / data.images.folder, **roles
