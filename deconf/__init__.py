@@ -26,6 +26,8 @@ _HOMES = {
     "Verdict": "deconf.evidence.verdict",
     "compare": "deconf.evidence.compare",
     "Report": "deconf.evidence.report",
+    "intervene": "deconf.hypotheses.reactions.experiment",
+    "Reactions": "deconf.hypotheses.reactions.result",
     "Certificate": "deconf.records.certificate",
     "verify": "deconf.verification",
     "DeconfError": "deconf.errors",
@@ -37,14 +39,19 @@ _HOMES = {
     "ReadError": "deconf.errors",
     "OverlapWarning": "deconf.errors",
 }
-_MODULES = ("methods", "encoders", "worlds")
+_MODULES = {
+    "methods": "deconf.methods",
+    "encoders": "deconf.encoders",
+    "worlds": "deconf.worlds",
+    "interventions": "deconf.hypotheses.interventions",
+}
 
 __all__ = ["__version__", *_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"deconf.{name}")
+        return importlib.import_module(_MODULES[name])
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value

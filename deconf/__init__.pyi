@@ -23,6 +23,9 @@ from deconf.evidence.report import Report as Report
 from deconf.evidence.verdict import Verdict as Verdict
 from deconf.front import Deconfounder as Deconfounder
 from deconf.front import deconfound as deconfound
+from deconf.hypotheses import interventions as interventions
+from deconf.hypotheses.reactions.experiment import intervene as intervene
+from deconf.hypotheses.reactions.result import Reactions as Reactions
 from deconf.records.certificate import Certificate as Certificate
 from deconf.verification import verify as verify
 
