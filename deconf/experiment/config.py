@@ -81,16 +81,36 @@ class Phantom(_Frozen):
     method: str = "auto"
 
 
+class EditSetting(_Frozen):
+    """One edit of `deconf.interventions`: its name in the tables, its class and its settings."""
+
+    name: str
+    kind: str
+    settings: dict[str, Any] = {}
+
+
+class Interventions(_Frozen):
+    """Edit films of patients set aside; raw embedding beside one cleaned of the confounder."""
+
+    confounder: str
+    edits: list[EditSetting]
+    doses: list[float] = [0.5, 1.0]
+    films: int = 200
+    method: str = "auto"
+    margin: float = 0.1
+
+
 class Config(_Frozen):
     """One experiment."""
 
     title: str
-    kind: Literal["shortcut", "sites", "phantom"]
+    kind: Literal["shortcut", "sites", "phantom", "interventions"]
     encoder: str
     data: Data | None = None
     shortcut: Shortcut | None = None
     sites: Sites | None = None
     phantom: Phantom | None = None
+    interventions: Interventions | None = None
     seed: int = 0
 
 
@@ -120,6 +140,13 @@ def read_config(path: Path) -> Config:
         raise SettingsError(
             f"{path.name}: kind = {config.kind!r} needs [data] with embedding = or [data.images]."
         )
+    if config.kind == "interventions" and not (
+        config.data and config.data.embedding and config.data.images
+    ):
+        raise SettingsError(
+            f"{path.name}: kind = 'interventions' needs [data] with embedding =, to train on, and "
+            "[data.images], to edit."
+        )
     return config
 
 
@@ -128,6 +155,16 @@ def _first(error: ValidationError) -> str:
     place = ".".join(str(p) for p in found["loc"])
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
-    models: list[Any] = [Config, Data, Images, Shortcut, Sites, Setting, Phantom]
+    models: list[Any] = [
+        Config,
+        Data,
+        Images,
+        Shortcut,
+        Sites,
+        Setting,
+        Phantom,
+        Interventions,
+        EditSetting,
+    ]
     known = [name for model in models for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"

@@ -18,9 +18,9 @@ NAMED = 3  # edits named with their ratio
 SCOPE = (
     "Each film is compared with itself and only the edit differs, so that nothing had to be "
     "assumed or adjusted for: about these edits this experiment outranks any comparison of films "
-    "taken differently. It says nothing of what else comes with the step in a hospital (who is "
-    "sent, how they lie), nor of how well the edit imitates it; the intervals are for new patients "
-    "and each for itself."
+    "taken differently. The ranks are those of the strengths chosen. It says nothing of what else "
+    "comes with the step in a hospital (who is sent, how they lie), nor of how well the edit "
+    "imitates it; each interval is for new patients and for itself."
 )
 
 
