@@ -16,6 +16,8 @@ _HOMES = {
     "CausalGraph": "deconf.causal.graph",
     "Invariance": "deconf.causal.invariance",
     "Plan": "deconf.causal.plan",
+    "label_errors": "deconf.causal.sensitivity",
+    "proxy_range": "deconf.causal.sensitivity",
     "load_encoder": "deconf.encoders.base",
     "DeconfoundedEncoder": "deconf.encoders.deconfounded",
     "load": "deconf.encoders.saved",

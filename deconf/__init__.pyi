@@ -4,6 +4,8 @@ from deconf import worlds as worlds
 from deconf.causal.graph import CausalGraph as CausalGraph
 from deconf.causal.invariance import Invariance as Invariance
 from deconf.causal.plan import Plan as Plan
+from deconf.causal.sensitivity import label_errors as label_errors
+from deconf.causal.sensitivity import proxy_range as proxy_range
 from deconf.cohort.cohort import Cohort as Cohort
 from deconf.encoders.base import load_encoder as load_encoder
 from deconf.encoders.deconfounded import DeconfoundedEncoder as DeconfoundedEncoder

@@ -54,7 +54,7 @@ def test_severity_without_a_column_is_not_identified():
 
 
 def test_questions_are_put_in_order_and_a_typing_error_is_asked_again():
-    typed = iter(["pnuemonia", "pneumonia", "cause", "portable", "referal", "referral", "", ""])
+    typed = iter(["pnuemonia", "pneumonia", "cause", "portable", "referrrl", "referral", "", ""])
     put, told = [], []
 
     def read(text):
