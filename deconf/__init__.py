@@ -16,6 +16,8 @@ _HOMES = {
     "CausalGraph": "deconf.causal.graph",
     "Invariance": "deconf.causal.invariance",
     "Plan": "deconf.causal.plan",
+    "label_errors": "deconf.causal.sensitivity",
+    "proxy_range": "deconf.causal.sensitivity",
     "load_encoder": "deconf.encoders.base",
     "DeconfoundedEncoder": "deconf.encoders.deconfounded",
     "load": "deconf.encoders.saved",
@@ -34,6 +36,8 @@ _HOMES = {
     "Tradeoff": "deconf.evidence.tradeoff",
     "check_counterfactuals": "deconf.hypotheses.counterfactuals",
     "flip_test": "deconf.hypotheses.counterfactuals",
+    "intervene": "deconf.hypotheses.reactions.experiment",
+    "Reactions": "deconf.hypotheses.reactions.result",
     "Certificate": "deconf.records.certificate",
     "verify": "deconf.verification",
     "DeconfError": "deconf.errors",
@@ -46,13 +50,19 @@ _HOMES = {
     "OverlapWarning": "deconf.errors",
 }
 _MODULES = ("methods", "encoders", "worlds", "scm")
+_MODULES = {
+    "methods": "deconf.methods",
+    "encoders": "deconf.encoders",
+    "worlds": "deconf.worlds",
+    "interventions": "deconf.hypotheses.interventions",
+}
 
 __all__ = ["__version__", *_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"deconf.{name}")
+        return importlib.import_module(_MODULES[name])
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value

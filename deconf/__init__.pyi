@@ -5,6 +5,8 @@ from deconf import worlds as worlds
 from deconf.causal.graph import CausalGraph as CausalGraph
 from deconf.causal.invariance import Invariance as Invariance
 from deconf.causal.plan import Plan as Plan
+from deconf.causal.sensitivity import label_errors as label_errors
+from deconf.causal.sensitivity import proxy_range as proxy_range
 from deconf.cohort.cohort import Cohort as Cohort
 from deconf.encoders.base import load_encoder as load_encoder
 from deconf.encoders.deconfounded import DeconfoundedEncoder as DeconfoundedEncoder
@@ -27,10 +29,13 @@ from deconf.evidence.verdict import Verdict as Verdict
 from deconf.front import Deconfounder as Deconfounder
 from deconf.front import deconfound as deconfound
 from deconf.frontier import tradeoff as tradeoff
+from deconf.hypotheses import interventions as interventions
 from deconf.hypotheses.counterfactuals import check_counterfactuals as check_counterfactuals
 from deconf.hypotheses.counterfactuals import flip_test as flip_test
 from deconf.hypotheses.effects import direct_effect as direct_effect
 from deconf.hypotheses.effects import total_effect as total_effect
+from deconf.hypotheses.reactions.experiment import intervene as intervene
+from deconf.hypotheses.reactions.result import Reactions as Reactions
 from deconf.hypotheses.result import Effect as Effect
 from deconf.records.certificate import Certificate as Certificate
 from deconf.verification import verify as verify

@@ -6,7 +6,7 @@ Directed arrows are causes; ``a <-> b`` is an unmeasured common cause; ``[x]`` w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ from deconf.causal.presets import PRESETS
 from deconf.errors import GraphError, did_you_mean, listing
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from deconf.causal.falsification import Falsification
     from deconf.causal.invariance import Invariance
 
 IMAGE = "image"
@@ -166,6 +168,21 @@ class CausalGraph:
         return cls.parse(PRESETS[name])
 
     @classmethod
+    def ask(
+        cls,
+        columns: Iterable[str] | None = None,
+        *,
+        answers: Mapping[str, Any] | None = None,
+        read: Callable[[str], str] = input,
+        show: Callable[[str], object] = print,
+    ) -> CausalGraph:
+        """Return the graph that the answers to six plain questions draw: see ``interview.ask``."""
+        from deconf.causal.interview import ask
+
+        known = None if columns is None else tuple(map(str, columns))
+        return ask(known, answers=answers, read=read, show=show)
+
+    @classmethod
     def from_networkx(cls, digraph: Any) -> CausalGraph:
         """Read a ``networkx.DiGraph``.
 
@@ -304,6 +321,35 @@ class CausalGraph:
         from deconf.causal.invariance import derive
 
         return derive(self, confounders, outcome or (), measured=measured)
+
+    def falsify(
+        self,
+        table: pd.DataFrame,
+        *,
+        patient: str | None = None,
+        rows: int = 300,
+        permutations: int = 20,
+        level: float = 0.05,
+        seed: int = 0,
+    ) -> Falsification:
+        """Put what the graph implies among recorded columns to the data: see ``falsification``."""
+        from deconf.causal.falsification import falsify
+
+        return falsify(
+            self,
+            table,
+            patient=patient,
+            rows=rows,
+            permutations=permutations,
+            level=level,
+            seed=seed,
+        )
+
+    def sentences(self, workflow: Names = ()) -> tuple[str, ...]:
+        """Return what the graph says, and what its missing arrows assume, in plain sentences."""
+        from deconf.causal.sentences import sentences
+
+        return sentences(self, as_names(workflow))
 
     def draw(self, *, deleted: Names = (), ax: Axes | None = None) -> Figure:
         """Draw the graph in layers, causes left, the image right.

@@ -43,6 +43,7 @@ def tell(plan: Plan) -> str:
         ("Under other stories", plan.alternatives),
     ):
         lines += _bullets(title, said)
+    lines += _bullets("How much hangs on it", _leaning(plan))
     lines += ["", *_wrapped("Columns read as: " + "; ".join(plan.reading) + ".")]
     if plan.status != "not identified":
         lines += _wrapped(
@@ -81,6 +82,23 @@ def _demand(plan: Plan, i: Invariance) -> Iterable[str]:
             f"{found[0].patients:,} patients{', see below' if plan.warnings else ''}."
         )
     return lines
+
+
+def _leaning(plan: Plan) -> Iterable[str]:
+    """Return which checks of label and proxies this plan asks for."""
+    at_work = [i for i in plan.distinct() if i.is_needed and i.is_identified]
+    labels = dict.fromkeys(y for i in at_work for y in i.given if y in i.outcome)
+    if labels:
+        yield (
+            f"{in_words(labels)} as recorded may be wrong: deconf.label_errors flips 5, 10 and "
+            "20 % of it, at random and by level of the confounder, and says how often a "
+            "conclusion turns."
+        )
+    if any(" stands in for " in said for said in plan.assumptions):
+        yield (
+            "a proxy is held: deconf.proxy_range holds outcome, proxy and both in turn, the proxy "
+            "at a reliability of 1 down to 0.5, and says whether a conclusion turns."
+        )
 
 
 def _deed(plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""The command line: ``deconf demo | embed | plan | fit | compare | audit | verify | ...``.
+"""The command line: ``deconf demo | embed | graph | plan | fit | compare | audit | verify | ...``.
 
 Nothing heavy is imported before a command runs, so that ``deconf --help`` answers at once.
 """
@@ -14,6 +14,7 @@ from deconf.cli.cards import methods
 from deconf.cli.certificates import verify
 from deconf.cli.demonstration import demo
 from deconf.cli.experiments import run
+from deconf.cli.graphs import graph
 from deconf.cli.imaging import embed, pretrain, zoo
 from deconf.cli.installation import doctor
 from deconf.cli.terminal import Commands
@@ -38,6 +39,7 @@ LOOK, WORK, ABOUT = "See it work", "Your own data", "This installation"
 app.command(rich_help_panel=LOOK)(demo)
 app.command(rich_help_panel=LOOK)(run)
 app.command(rich_help_panel=WORK)(embed)
+app.command(rich_help_panel=WORK)(graph)
 app.command(rich_help_panel=WORK)(plan)
 app.command(rich_help_panel=WORK)(fit)
 app.command(rich_help_panel=WORK)(compare)

@@ -192,6 +192,25 @@ class Effects(_Frozen):
     simulations: int = 3
 
 
+class EditSetting(_Frozen):
+    """One edit of `deconf.interventions`: its name in the tables, its class and its settings."""
+
+    name: str
+    kind: str
+    settings: dict[str, Any] = {}
+
+
+class Interventions(_Frozen):
+    """Edit films of patients set aside; raw embedding beside one cleaned of the confounder."""
+
+    confounder: str
+    edits: list[EditSetting]
+    doses: list[float] = [0.5, 1.0]
+    films: int = 200
+    method: str = "auto"
+    margin: float = 0.1
+
+
 class Config(_Frozen):
     """One experiment."""
 
@@ -205,6 +224,7 @@ class Config(_Frozen):
         "morpho",
         "structural",
         "effects",
+        "interventions",
     ]
     encoder: str
     data: Data | None = None
@@ -216,6 +236,7 @@ class Config(_Frozen):
     morpho: Morpho | None = None
     structural: Structural | None = None
     effects: Effects | None = None
+    interventions: Interventions | None = None
     seed: int = 0
 
 
@@ -245,6 +266,13 @@ def read_config(path: Path) -> Config:
         raise SettingsError(
             f"{path.name}: kind = {config.kind!r} needs [data] with embedding = or [data.images]."
         )
+    if config.kind == "interventions" and not (
+        config.data and config.data.embedding and config.data.images
+    ):
+        raise SettingsError(
+            f"{path.name}: kind = 'interventions' needs [data] with embedding =, to train on, and "
+            "[data.images], to edit."
+        )
     return config
 
 
@@ -253,6 +281,7 @@ def _first(error: ValidationError) -> str:
     place = ".".join(str(p) for p in found["loc"])
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
+    known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
     known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
     known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"

@@ -26,6 +26,7 @@ def write_results(
     table: pd.DataFrame,
     text: str,
     report: Any = None,
+    picture: Any = None,
 ) -> None:
     """Write config.toml, report.json, table.csv, summary.txt, figure.png and environment.json."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,6 +38,8 @@ def write_results(
     (folder / "report.json").write_text(json.dumps(body, indent=1) + "\n")
     if report is not None:
         report.save(folder / "report.html")
+    elif picture is not None:
+        picture.save(folder / "figure.png")
     elif "setting" in table:
         figure(table, folder / "figure.png")
     elif "finding" in table:

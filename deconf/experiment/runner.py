@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from deconf.experiment.config import Config, Data, Images, read_config
 from deconf.experiment.labels import with_findings
 from deconf.experiment.results import write_results
 from deconf.resources import development_data, packaged
+
+if TYPE_CHECKING:
+    from deconf.encoders.base import Encoder
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,15 @@ def run(
     config = read_config(path)
     folder = Path(out) if out is not None else Path("runs") / path.stem
     folder.mkdir(parents=True, exist_ok=True)
-    cohort, report = None, None
+    cohort, report, picture = None, None, None
     notes: list[str] = []
     if config.data is not None:
-        cohort, notes = load_cohort(config.data, cache=folder / "embedded", progress=progress)
+        cohort, notes = load_cohort(
+            config.data,
+            cache=folder / "embedded",
+            embed=config.kind != "interventions",
+            progress=progress,
+        )
     if config.kind == "shortcut":
         from deconf.experiment.shortcut import run_shortcut
 
@@ -114,16 +122,30 @@ def run(
         from deconf.experiment.effects import run_effects
 
         table, text = run_effects(cohort, config, quick=quick, progress=progress)  # type: ignore[arg-type]
+    elif config.kind == "interventions":
+        from deconf.experiment.interventions import run_interventions
+
+        table, text, picture = run_interventions(
+            cohort,  # type: ignore[arg-type]
+            config,
+            encoder_of(config.data.images),  # type: ignore[union-attr, arg-type]
+            quick=quick,
+            progress=progress,
+        )
     else:
         from deconf.experiment.phantom import run_phantom
 
         table, text = run_phantom(config, quick=quick, progress=progress)
-    write_results(folder, config, path, cohort, table, text, report)
+    write_results(folder, config, path, cohort, table, text, report, picture)
     return Answer(config, table, text, folder)
 
 
 def load_cohort(
-    data: Data, *, cache: Path | None = None, progress: Callable[[str], object] = str
+    data: Data,
+    *,
+    cache: Path | None = None,
+    embed: bool = True,
+    progress: Callable[[str], object] = str,
 ) -> tuple[Cohort, list[str]]:
     """Read the cohort of a config from the folder named by ``DECONF_DATA``; and what to say of it.
 
@@ -131,6 +153,8 @@ def load_cohort(
     ----------
     cache : folder, optional
         Keeps the embeddings of films, by their content.
+    embed : bool
+        Whether films are embedded anew where embeddings are stored; if not, the stored ones stay.
     """
     folder = development_data()
     roles: dict[str, Any] = {"patient": data.patient, "site": data.site, "outcome": data.outcome}
@@ -158,31 +182,28 @@ def load_cohort(
     films = Cohort.read(
         table, image=data.images.column, folder=folder / data.images.folder, **roles
     )
-    z = _embedded(films, data.images, folder, cache, progress)
+    if not embed and stored is not None:
+        return films.with_embeddings(stored), []
+    encoder = encoder_of(data.images)
+    progress(f"embedding {len(films):,} films with {encoder!r}")
+    z = encoder.embed(films, cache=cache)
     note = "Embedded from the films themselves."
     if stored is not None:
         note += f" Largest difference to the stored embeddings: {np.abs(z - stored).max():.1e}."
     return films.with_embeddings(z), [note]
 
 
-def _embedded(
-    films: Cohort,
-    images: Images,
-    folder: Path,
-    cache: Path | None,
-    progress: Callable[[str], object],
-) -> np.ndarray:
+def encoder_of(images: Images) -> Encoder:
+    """Load the encoder of a config, its weights from the folder named by ``DECONF_DATA``."""
     from deconf.encoders.base import load_encoder
     from deconf.encoders.preprocess import Preprocess
 
-    encoder = load_encoder(
+    return load_encoder(
         images.encoder,
-        weights=None if images.weights is None else folder / images.weights,
+        weights=None if images.weights is None else development_data() / images.weights,
         pad_type=images.pad_type,
         preprocess=None if images.preprocess is None else Preprocess.from_spec(images.preprocess),
     )
-    progress(f"embedding {len(films):,} films with {encoder!r}")
-    return encoder.embed(films, cache=cache)
 
 
 def _shortcut_text(config: Config, cohort: Cohort, table: pd.DataFrame, notes: list[str]) -> str:

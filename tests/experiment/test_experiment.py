@@ -11,7 +11,8 @@ import pytest
 
 from deconf.errors import ReadError, SettingsError
 from deconf.experiment import names, run
-from deconf.experiment.config import Setting, Shortcut, read_config
+from deconf.experiment.config import EditSetting, Setting, Shortcut, read_config
+from deconf.experiment.interventions import edit_of
 from deconf.experiment.results import write_results
 from deconf.experiment.runner import load_cohort
 from deconf.experiment.shortcut import Films, run_shortcut
@@ -124,6 +125,40 @@ def test_the_real_films_of_the_view_experiment_are_all_there():
     cells = {(i, e): int(((films.ill == i) & (films.exposed == e)).sum())
              for i in (0, 1) for e in (False, True)}  # fmt: skip
     assert cells == {(0, False): 147, (0, True): 207, (1, False): 172, (1, True): 129}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "words"),
+    [
+        ("TextMarkr", {}, "no edit is called 'TextMarkr'.*Did you mean 'TextMarker'"),
+        ("Gamma", {"strenght": 1}, "'mine': .*strenght"),
+        ("Box", {"top": 0, "bottom": 1, "left": 0, "right": 1}, "'Box' is no edit"),
+        ("TextMarker", {"strength": 2}, "strength of TextMarker is 2"),
+    ],
+)  # fmt: skip
+def test_a_mistyped_edit_of_a_config_is_refused(kind, settings, words):
+    with pytest.raises(SettingsError, match=words):
+        edit_of(EditSetting(name="mine", kind=kind, settings=settings))
+
+
+def test_an_experiment_of_edits_needs_films_and_stored_embeddings(tmp_path):
+    text = (packaged("experiments/configs") / "interventions.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace('embedding = "embeddings/cxr_mobilenetv2.npz"\n', ""))
+    with pytest.raises(SettingsError, match=r"needs \[data\] with embedding"):
+        read_config(path)
+    edits = read_config(packaged("experiments/configs") / "interventions.toml").interventions.edits
+    assert len({str(edit_of(edit)) for edit in edits}) == 11
+
+
+@needs_data
+@pytest.mark.slow
+def test_the_edits_experiment_runs_from_the_command_to_its_folder(tmp_path):
+    answer = run("interventions", out=tmp_path, quick=True)
+    kinds = {"config.toml", "summary.txt", "table.csv", "report.json", "figure.png"}
+    assert kinds <= {p.name for p in Path(tmp_path).iterdir()}
+    assert "fitted on 934 films" in str(answer)
+    assert set(answer.table["representation"]) == {"raw", "clean"}
 
 
 @needs_data
