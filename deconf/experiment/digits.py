@@ -30,16 +30,18 @@ from deconf.errors import OverlapWarning, ReadError, SettingsError
 from deconf.experiment.config import ColoredMNIST, Contender
 from deconf.front import deconfound
 from deconf.maths.intervals import interval, patient_weights
-from deconf.maths.maps import Adapter
+from deconf.maths.maps import Adapter, EmbeddingMap
 from deconf.methods.base import Method, methods
 from deconf.methods.environments import Batch, Environments, Predictor, Watch, trained
 from deconf.methods.invariant import InvariantRisk
+from deconf.methods.paired import Paired
 from deconf.methods.selection import TestEnvironment
 from deconf.resources import development_data
 
 DRAWS = 1000
 DEFAULT = "auto"
 OURS = "the default: colour named, graph-derived"
+COPIES = "paired: every digit and its copy in the other colour"
 GREY = "grey-scale oracle"
 REVERSED, ALIGNED = "test environment", "as in training"
 PUBLISHED = (  # 50,000 digits, settings chosen on the test environment
@@ -179,6 +181,11 @@ def _scores(
     erm = plain.fit(coloured[train], codes["environment"], outcome=y, seed=seed)
     yield "erm", "training", {metric: _log_odds(erm, z) for metric, z in tests.items()}
 
+    copies = Paired().fit_pairs(coloured[train], split.coloured(1 - split.colour)[train], seed=seed)
+    head = plain.fit(_mapped(copies, coloured[train]), codes["colour"], outcome=y, seed=seed)
+    odds = {metric: _log_odds(head, _mapped(copies, z)) for metric, z in tests.items()}
+    yield COPIES, "training", odds
+
     own = Contender(name=DEFAULT, against="colour")
     for contender in (own, *(c for c in asked.contenders if c.name in methods)):
         method = _settings(contender, asked, coloured[test], split.label[test])
@@ -236,6 +243,12 @@ def _in_short(clean: DeconfoundedEncoder) -> str:
 def _called(contender: Contender) -> str:
     oracle = ", ORACLE" if contender.selection == "oracle" else ""
     return f"{contender.name} (by {contender.against}{oracle})"
+
+
+def _mapped(fitted: EmbeddingMap, z: ndarray) -> ndarray:
+    with torch.inference_mode():
+        mapped: ndarray = fitted(torch.tensor(z)).numpy()
+    return mapped
 
 
 def _log_odds(fitted: Adapter, z: ndarray) -> Float[ndarray, " n"]:

@@ -148,7 +148,7 @@ class Paired(Method):
             u = _significant(pairs, whitened, apart, seed)
             if levels_of(c) is not None and pairs.count >= z.shape[1] / CROWDED:
                 levels = LevelMoments.of(z, c, Given.nothing(len(z)), weights, who, "paired")
-                u = _range(np.hstack([u, lower.T @ _further(pairs, levels)]))
+                u = _range(np.hstack([u, inverse @ _further(pairs, levels)]))
         # T(z) = z − L U Uᵀ L⁻¹ (z − μ) with Σ = L Lᵀ
         fitted = AffineMap(span @ lower @ u, u.T @ inverse @ span.T, m.centre)
         fitted.remarks = (
@@ -267,11 +267,13 @@ def _significant(
 
 
 def _further(pairs: Pairs, levels: LevelMoments) -> Float[ndarray, "d j"]:
-    """Return functionals in which films of a patient lie further apart than patients do.
+    """Return how films of a patient differ where they lie further apart than patients do.
 
-    The yardstick is each level by itself: in the levels together the trace is part of it.  A level
-    counts, and pairs do, from ten patients for each column: below, covariances are too noisy to
-    compare (`deconf.methods.spikes`).
+    The yardstick is each level by itself: in the levels together the trace is part of it.  What is
+    returned are differences (D a, for every functional a in which D is too large), so that levels
+    whose covariances differ name one space and not one each.  A level counts, and pairs do, from
+    ten patients for each column: below, covariances are too noisy to compare
+    (`deconf.methods.spikes`).
     """
     found = [np.zeros((pairs.z.shape[1], 0))]
     half = np.sqrt(pairs.weight)[:, None]
@@ -282,7 +284,7 @@ def _further(pairs: Pairs, levels: LevelMoments) -> Float[ndarray, "d j"]:
     for sigma, size in zip(levels.covariances(), levels.sizes(), strict=True):
         _, inverse, both = spikes(np.stack([own, sigma]), np.array([pairs.count, size]))
         if len(inverse):
-            found.append(inverse.T @ both[0].directions[:, both[0].values > 1])
+            found.append(own @ inverse.T @ both[0].directions[:, both[0].values > 1])
     out: ndarray = np.hstack(found)
     return out
 

@@ -316,3 +316,21 @@ def test_too_few_pairs_are_counted_in_the_plan_and_refused_by_the_fit():
 
 def test_the_card_names_the_need_that_excuses_it_from_the_common_laws():
     assert "pairs" in methods.card("paired").needs
+
+
+def test_a_picture_and_its_copy_in_the_other_colour_leave_the_picture_and_no_colour():
+    # Colours are uneven, so that the two sides of the pairs differ a little in covariance: every
+    # side must name the same differences, or the picture goes with the colour.
+    rng = np.random.default_rng(0)
+    grey = rng.exponential(size=(3000, 12))
+    red = rng.random(3000) < 0.3 + 0.4 * (grey[:, 0] > 0.7)
+
+    def coloured(red):
+        return np.hstack([grey * red[:, None], grey * ~red[:, None]])
+
+    fitted = Paired().fit_pairs(coloured(red), coloured(~red))
+    one, other = apply(fitted, coloured(red)), apply(fitted, coloured(~red))
+    assert_allclose(one, other, atol=1e-8)
+    seen = np.hstack([one, np.ones((3000, 1))])
+    rest = grey - seen @ np.linalg.lstsq(seen, grey, rcond=1e-9)[0]
+    assert rest.var() < 1e-9 * grey.var()
