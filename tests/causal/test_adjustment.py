@@ -134,8 +134,6 @@ def test_names_that_cannot_be_meant_are_refused(cause, effect, through, words):
 
 
 def test_a_graph_without_a_directed_path_says_that_it_draws_no_effect():
-    found = adjustment(
-        CausalGraph.parse("s -> a; s -> y"), "a", "y", measured=["s"]
-    )
+    found = adjustment(CausalGraph.parse("s -> a; s -> y"), "a", "y", measured=["s"])
     assert found.is_null
     assert any("draws no effect" in said for said in found.assumptions)
