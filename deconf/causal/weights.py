@@ -193,10 +193,10 @@ def _cross_fitted(
     return np.asarray(found / found.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def spline_basis(given: pd.DataFrame) -> Floats:
+def spline_basis(given: pd.DataFrame, knots: int = KNOTS) -> Floats:
     """Return (n, k) columns for a regression on ``given``: indicators and cubic splines.
 
-    Categories lose their first level; a number gives ``KNOTS`` + 2 columns.  No value may be
+    Categories lose their first level; a number gives ``knots`` + 2 columns.  No value may be
     missing.
     """
     from sklearn.preprocessing import SplineTransformer
@@ -208,7 +208,7 @@ def spline_basis(given: pd.DataFrame) -> Floats:
             found, known = codes(series)
             blocks.append(np.eye(len(known))[found][:, 1:])
         else:
-            spline = SplineTransformer(n_knots=KNOTS, knots="quantile", include_bias=False)
+            spline = SplineTransformer(n_knots=knots, knots="quantile", include_bias=False)
             blocks.append(spline.fit_transform(numbers(series)[:, None]))
     return np.hstack([np.zeros((len(given), 0)), *blocks])
 

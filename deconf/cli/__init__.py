@@ -13,6 +13,7 @@ import typer
 from deconf.cli.cards import methods
 from deconf.cli.certificates import verify
 from deconf.cli.demonstration import demo
+from deconf.cli.effects import effect
 from deconf.cli.experiments import run
 from deconf.cli.graphs import graph
 from deconf.cli.imaging import embed, pretrain, zoo
@@ -44,6 +45,7 @@ app.command(rich_help_panel=WORK)(plan)
 app.command(rich_help_panel=WORK)(fit)
 app.command(rich_help_panel=WORK)(compare)
 app.command(rich_help_panel=WORK)(audit)
+app.command(rich_help_panel=WORK)(effect)
 app.command(rich_help_panel=WORK)(verify)
 app.command(rich_help_panel=WORK)(pretrain)
 app.command(rich_help_panel=ABOUT)(methods)

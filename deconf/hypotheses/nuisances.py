@@ -22,6 +22,8 @@ from deconf.cohort.splits import patient_folds
 from deconf.maths.kinds import codes, is_categorical, numbers
 
 FOLDS = 5
+KNOTS = 8
+"""Of each spline: what is left of a curve in both nuisances at once is bias."""
 MIXES = np.linspace(0, 1, 21)
 LEAST = 1e-6
 """No level has a smaller fitted probability than this before rows are left out for want of
@@ -51,7 +53,7 @@ class Covariates:
             codes(column)[0].astype(float) if is_categorical(column) else numbers(column)
             for column in (held[name] for name in given)
         ]
-        basis = spline_basis(held)
+        basis = spline_basis(held, KNOTS)
         scale = basis.std(axis=0)
         keep = scale > 0
         basis = (basis[:, keep] - basis[:, keep].mean(axis=0)) / scale[keep]
@@ -158,8 +160,8 @@ def _trees(rows: ndarray) -> dict[str, Any]:
     # smooth one that misses a little.
     return {
         "max_iter": 60,
-        "max_leaf_nodes": 8,
-        "min_samples_leaf": max(20, len(rows) // 200),
+        "max_leaf_nodes": 4,
+        "min_samples_leaf": max(20, len(rows) // 50),
         "learning_rate": 0.1,
         "early_stopping": False,
         "random_state": 0,

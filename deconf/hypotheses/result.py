@@ -118,13 +118,13 @@ class Effect:
     def _numbers(self) -> str:
         e = self.estimate
         how = (
-            f"the same patient under both levels ({self._patients_of_design():,} patients)"
+            f"In the same {self._patients_of_design():,} patients under both levels"
             if self.design == "within patient"
-            else f"holding {in_words(self.adjustment.given)}"
+            else f"Holding {in_words(self.adjustment.given)}"
             if self.adjustment.given
-            else "holding nothing"
+            else "Holding nothing"
         )
-        start = f"With {how}, {self._contrast()} "
+        start = f"{how}, {self._contrast()} "
         if self.ratio is not None:
             r = self.ratio
             return (
@@ -154,7 +154,7 @@ class Effect:
 
     def _basis(self) -> str:
         if self.status == "not identified":
-            return f"By the graph it is not identified, {'; '.join(self.assumptions)}."
+            return f"By the graph it is not identified: {'; '.join(self.assumptions)}."
         text = f"This is {self.status}"
         text += f": {'; '.join(self.assumptions)}." if self.assumptions else " by the graph drawn."
         return text
@@ -177,12 +177,15 @@ class Effect:
     def _strength(self) -> str:
         if self.verdict not in (words.FOUND, words.FOUND_UNTESTED, words.GIVEN_LABELS):
             return ""
-        told = []
-        for row in self.sensitivity.to_dict("records"):
-            if row["measure"] == "E-value of the limit":
-                told.append(f"a hidden cause would have to raise both by {row['value']:.2f}")
-            elif row["measure"].startswith("1 x "):
-                told.append(row["says"])
+        rows = self.sensitivity.to_dict("records")
+        told = [
+            f"a hidden cause would have to raise both by {row['value']:.2f}"
+            for row in rows
+            if row["measure"] == "E-value of the limit"
+        ]
+        marks = [r for r in rows if r["measure"].startswith("1 x ") and not math.isnan(r["value"])]
+        if marks:  # the strongest of what is held
+            told.append(min(marks, key=lambda row: abs(row["value"]))["says"])
         return f"To bring it to nothing, {'; '.join(told)}." if told else ""
 
 

@@ -34,6 +34,8 @@ SIMULATED = (0.01, 0.05, 0.1, 0.2)
 """Partial R² of the simulated confounders."""
 OTHER_SETS = 3
 """Other valid sets that are tried."""
+NAMED_CELLS, MOST_NAMED = 3, 4
+"""Cells without patients that are named; where more columns than that are held, only counted."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,10 @@ class Study:
         if self.refusal:
             told.append(f"By adjustment it is not identified: {self.refusal}")
         if cells := empty_cells(by_graph.overlap):
-            told.append(f"Too few to compare: {'; '.join(cells[:3])}.")
+            few = "; ".join(cells[:NAMED_CELLS])
+            if len(self.found.given) > MOST_NAMED:
+                few = f"{len(cells):,} of {len(by_graph.overlap):,} cells of {self.found.cause}"
+            told.append(f"Too few to compare: {few}.")
         if by_graph.trimmed:
             told.append(
                 f"{100 * by_graph.trimmed:.1f} % of the rows lack overlap and are left out."

@@ -92,17 +92,17 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     (
-        ASSOCIATION,
-        lambda e: e.designs_agree is False,
-        lambda _: "adjustment and the same patients under both levels disagree",
-    ),
-    (
         GIVEN_LABELS,
         lambda e: bool(e.labels_from_image) and e.designs_agree is not True,
         lambda e: (
             f"{', '.join(e.labels_from_image)} was read from the image: holding it may open "
             "a path, and no within-patient contrast agrees"
         ),
+    ),
+    (
+        ASSOCIATION,
+        lambda e: e.designs_agree is False,
+        lambda _: "adjustment and the same patients under both levels disagree",
     ),
     (
         NOT_IDENTIFIED,

@@ -1,4 +1,4 @@
-"""Patients as their own control: the regression with a dummy for each patient, and Mantel-Haenszel."""
+"""Patients as their own control: a dummy for each patient, and Mantel-Haenszel."""
 
 from __future__ import annotations
 

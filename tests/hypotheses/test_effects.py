@@ -1,0 +1,311 @@
+"""Effects of known size, found; effects that cannot be known, refused; a wrong graph, caught."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import deconf
+from deconf.causal.adjustment import adjustment
+from deconf.causal.graph import CausalGraph
+from deconf.cohort.cohort import Cohort
+from deconf.errors import CohortError, GraphError, NotIdentified, SettingsError
+from deconf.hypotheses import verdict as words
+from deconf.hypotheses.contrasts import adjusted
+from deconf.hypotheses.reading import complete_rows, read_cause, read_outcome, with_node
+from deconf.maths.sensitivity import regression
+from tests.reference import effect_worlds as worlds
+
+
+def ask(cohort, effect="score", graph=worlds.GRAPH, **settings):
+    settings.setdefault("simulations", 1)
+    return deconf.total_effect("portable", effect, cohort, graph=graph, **settings)
+
+
+def estimate(cohort, effect="score", graph=worlds.GRAPH, cause="portable", not_through=(), **more):
+    """The figures alone, identified by the graph, without what tests them."""
+    drawn = CausalGraph.parse(graph)
+    y = read_outcome(cohort, effect)
+    drawn, _ = with_node(drawn, y)
+    found = adjustment(drawn, cause, y.name, measured=cohort.table.columns, not_through=not_through)
+    rows = complete_rows(cohort, read_cause(cohort.table, cause, **more), y, found.given)
+    return found, adjusted(rows, found, trim=0.01, seed=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_simulated_confounder():
+    with pytest.MonkeyPatch.context() as patch:  # each costs a whole estimate
+        patch.setattr("deconf.hypotheses.study.SIMULATED", (0.1,))
+        yield
+
+
+@pytest.fixture(scope="module")
+def curved(one_simulated_confounder):
+    cohort = worlds.curved(1000, 97)
+    return cohort, ask(cohort, negative_outcomes=worlds.RIGHT_CONTROLS, within="patient")
+
+
+def linear(cohort: Cohort) -> float:
+    t = cohort.table
+    held = t[["severity"]].to_numpy()
+    return regression(t["score"].to_numpy(), t["portable"].to_numpy(float), held).coefficient
+
+
+def naive(cohort: Cohort) -> float:
+    t = cohort.table
+    return t["score"][t["portable"] == 1].mean() - t["score"][t["portable"] == 0].mean()
+
+
+def test_the_total_effect_is_found_where_naive_and_linear_are_wrong(curved):
+    cohort, found = curved
+    many = worlds.curved(20_000, 97)
+    assert naive(many) == pytest.approx(0.95, abs=0.02)
+    assert linear(many) == pytest.approx(0.61, abs=0.02)
+    assert found.estimate.low <= worlds.TRUTH <= found.estimate.high
+    assert abs(found.estimate.estimate - worlds.TRUTH) < abs(linear(cohort) - worlds.TRUTH)
+    assert found.verdict == words.FOUND
+    assert found.adjustment.given == ("severity",)
+
+
+def test_every_design_is_in_the_table_and_the_estimate_first(curved):
+    _, found = curved
+    frame = found.to_frame()
+    assert list(frame["is_estimate"]) == [True] + [False] * (len(frame) - 1)
+    assert set(frame["design"]) == {
+        "adjusted", "crude", "weighted", "overlap-weighted", "within patient"
+    }  # fmt: skip
+    crude = frame.set_index("design").loc["crude", "difference"]
+    assert crude == pytest.approx(naive(curved[0]))
+    within = frame.set_index("design").loc["within patient"]
+    assert within["low"] <= worlds.TRUTH <= within["high"]  # severity is the patient's here
+
+
+def test_the_paragraph_says_what_was_held_found_and_not_tested(curved):
+    text = str(curved[1])
+    assert text.startswith("IDENTIFIED AND FOUND")
+    for said in (
+        "Holding severity",
+        "portable=1 rather than 0",
+        "sd",
+        "refuters passed",
+        "rib_count",
+    ):
+        assert said in text
+    assert "\n" not in text
+
+
+def test_without_negative_controls_the_verdict_is_another_and_the_numbers_are_the_same(curved):
+    cohort, found = curved
+    state = np.random.get_state()[1].copy()  # noqa: NPY002  # dowhy draws from it
+    untested = ask(cohort)
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    assert found.verdict == words.FOUND
+    assert untested.verdict == words.FOUND_UNTESTED
+    assert untested.estimate == found.estimate
+    refuters = found.refutations[found.refutations["kind"] == "refuter"]
+    assert list(refuters["refuted"]) == list(untested.refutations["refuted"])
+
+
+def test_the_sign_that_naive_regression_turns_round_is_right_here():
+    cohort = worlds.flipped(1500, 97)
+    one = estimate(cohort)[1].contrasts[0].difference
+    assert naive(cohort) > 0.05
+    assert one.low <= -0.3 <= one.high < 0
+
+
+def test_total_and_direct_effects_are_told_apart():
+    cohort = worlds.through_exposure(3000, 97)
+    _, total = estimate(cohort, graph=worlds.WITH_EXPOSURE)
+    found, direct = estimate(cohort, graph=worlds.WITH_EXPOSURE, not_through=("exposure",))
+    all_of_it, part = total.contrasts[0].difference, direct.contrasts[0].difference
+    assert all_of_it.low <= worlds.DIRECT + worlds.THROUGH_EXPOSURE <= all_of_it.high
+    assert part.low <= worlds.DIRECT <= part.high < all_of_it.estimate
+    assert set(found.given) == {"exposure", "severity"}
+
+
+def test_direct_effect_holds_the_mediator_and_says_so():
+    found = deconf.direct_effect(
+        "portable", "score", worlds.through_exposure(500, 97), graph=worlds.WITH_EXPOSURE,
+        not_through="exposure", simulations=1,
+    )  # fmt: skip
+    assert found.adjustment.kind == "direct"
+    assert "Holding exposure and severity" in str(found)
+    assert "no unmeasured cause is shared by exposure and score" in str(found)
+
+
+def test_a_risk_difference_and_a_risk_ratio_are_found():
+    cohort, difference, ratio = worlds.binary(4000, 97)
+    graph = "severity -> portable; severity -> ill; portable -> ill"
+    one = estimate(cohort, "ill", graph)[1].contrasts[0]
+    assert one.difference.low <= difference <= one.difference.high
+    assert one.ratio.low <= ratio <= one.ratio.high
+
+
+def test_the_front_door_finds_what_no_adjustment_can():
+    cohort = worlds.front(4000, 97)
+    found, front = estimate(cohort, graph="portable <-> score; portable -> trace -> score")
+    one = front.contrasts[0].difference
+    assert found.kind == "front door"
+    assert one.low <= 0.6 <= one.high
+    assert naive(cohort) > 1.2
+
+
+def test_where_severity_is_unmeasured_nothing_is_estimated():
+    cohort = worlds.curved(200, 97)
+    without = Cohort.read(cohort.table.drop(columns="severity"), patient="patient")
+    with pytest.raises(NotIdentified, match=r"severity is not in the table.*record severity"):
+        ask(without)
+
+
+def test_where_severity_is_unmeasured_the_same_patients_answer_instead():
+    cohort = worlds.curved(500, 97)
+    without = Cohort.read(cohort.table.drop(columns="severity"), patient="patient")
+    found = ask(without, within="patient", negative_outcomes=worlds.RIGHT_CONTROLS)
+    assert found.design == "within patient"
+    assert found.status == "identified if"
+    assert found.estimate.low <= worlds.TRUTH <= found.estimate.high
+    assert any("not identified" in said for said in found.warnings)
+
+
+def test_a_planted_wrong_graph_fails_its_negative_control():
+    """Severity is left out of the graph: dowhy's four refuters pass, the control does not."""
+    cohort = worlds.curved(800, 97)
+    graph = "portable -> score; effusion"
+    found = ask(cohort, graph=graph, negative_outcomes={"effusion": "confounding"})
+    control = found.refutations.set_index("refuter").loc["portable -> effusion"]
+    assert control["result"] == "failed"
+    assert found.verdict == words.ASSOCIATION
+    right = ask(cohort, graph=worlds.GRAPH + "; severity -> effusion",
+                negative_outcomes={"effusion": "confounding"})  # fmt: skip
+    assert right.verdict == words.FOUND
+
+
+def test_a_planted_wrong_graph_whose_sets_disagree_is_refuted():
+    """The graph claims that either column would do; one of them is noise."""
+    cohort = worlds.curved(800, 97)
+    wrong = "severity -> rib_count -> portable; severity -> score; portable -> score"
+    found = ask(cohort, graph=wrong)
+    assert found.verdict == words.REFUTED
+    assert "instead" in found.reason
+
+
+def test_labels_read_from_the_image_make_an_association_given_labels():
+    cohort = worlds.curved(300, 97)
+    graph = "severity -> portable; severity -> image; portable -> image; image -> effusion"
+    found = deconf.total_effect(
+        "portable", "score", cohort, graph=graph, given=["effusion"], simulations=1
+    )
+    assert found.verdict == words.GIVEN_LABELS
+    assert found.status == "not identified"
+
+
+def test_a_categorical_cause_is_compared_level_by_level():
+    rng = np.random.default_rng(0)
+    n = 1500
+    age = rng.normal(60, 10, n)
+    vendor = np.where(age + 10 * rng.normal(size=n) > 62, "B", rng.choice(["A", "C"], n))
+    score = (vendor == "B") * 0.5 - (vendor == "C") * 0.4 + 0.03 * age + 0.5 * rng.normal(size=n)
+    cohort = Cohort.read(pd.DataFrame({"age": age, "vendor": vendor, "score": score}))
+    graph = "age -> vendor; age -> score; vendor -> score"
+    _, found = estimate(cohort, graph=graph, cause="vendor", reference="A")
+    levels = {c.level: c.difference for c in found.contrasts}
+    assert set(levels) == {"B", "C"}
+    for level, truth in (("B", 0.5), ("C", -0.4)):
+        assert levels[level].low <= truth <= levels[level].high
+
+
+def test_a_cause_that_is_a_number_has_a_slope():
+    rng = np.random.default_rng(0)
+    age = rng.normal(60, 10, 1200)
+    kvp = 80 + 0.4 * age + 5 * rng.normal(size=1200)
+    score = 0.02 * kvp + np.sin(age / 10) + 0.3 * rng.normal(size=1200)
+    cohort = Cohort.read(pd.DataFrame({"age": age, "kvp": kvp, "score": score}))
+    graph = "age -> kvp; age -> score; kvp -> score"
+    one = estimate(cohort, graph=graph, cause="kvp")[1].contrasts[0]
+    assert one.level == "per unit"
+    assert one.difference.low <= 0.02 <= one.difference.high
+
+
+def test_a_cause_that_is_a_number_goes_through_every_test_of_it():
+    rng = np.random.default_rng(1)
+    kvp = rng.normal(90, 8, 200)
+    cohort = Cohort.read(pd.DataFrame({"kvp": kvp, "score": 0.02 * kvp + rng.normal(size=200)}))
+    found = deconf.total_effect("kvp", "score", cohort, graph="kvp -> score", simulations=1)
+    assert set(found.refutations["refuter"]) >= {"placebo cause", "data subset"}
+    assert "one unit of kvp" in str(found)
+
+
+def test_a_direction_of_the_embedding_and_a_head_score_are_effects():
+    world = deconf.worlds.linear(n=800, d=24, seed=97)
+    cohort = world.train().cohort
+    stationary, mobile = world.train().do_portable
+    shift = (mobile - stationary).mean(axis=0)
+    along = estimate(cohort, shift, world.graph)[1].contrasts[0].difference
+    size = np.linalg.norm(shift)  # what do(portable=1) does along itself: known exactly
+    assert along.low <= size <= along.high
+    head = estimate(cohort, "head score", world.graph)[1].contrasts[0].difference
+    assert head.low > 0
+    with pytest.raises(CohortError, match="24 entries"):
+        read_outcome(cohort, np.ones(3))
+
+
+def small() -> pd.DataFrame:
+    return worlds.curved(100, 97).table
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "error", "match"),
+    [
+        ({}, {"graph": "severity -> portabel; severity -> score"}, GraphError, "portable"),
+        ({"portable": 1}, {}, CohortError, "one level only"),
+        ({"score": 0.5}, {}, CohortError, "constant"),
+        ({}, {"effect": "scoer"}, CohortError, "Did you mean 'score'"),
+        ({}, {"effect": "effusion"}, GraphError, "no node 'effusion'"),
+        ({}, {"graph": None}, GraphError, "given="),
+        ({}, {"reference": 7}, CohortError, "no level 7"),
+        ({}, {"negative_outcomes": {"effusion": "sickness"}}, SettingsError, "detection"),
+        ({}, {"negative_outcomes": ["score"]}, GraphError, "no negative control"),
+        ({}, {"within": "patien"}, CohortError, "Did you mean 'patient'"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_with_the_word_and_the_remedy(change, settings, error, match):
+    cohort = Cohort.read(small().assign(**change), patient="patient")
+    with pytest.raises(error, match=match):
+        ask(cohort, **settings)
+
+
+def test_twenty_rows_are_too_few():
+    with pytest.raises(CohortError, match=r"20 complete rows of 10 patients.*at least 40"):
+        ask(Cohort.read(small().head(20), patient="patient"))
+
+
+def test_separation_in_the_propensity_names_the_strata():
+    table = small()
+    table["severity"] = np.random.default_rng(0).integers(0, 4, len(table))
+    table["portable"] = (table["severity"] > 1).astype(int)
+    with pytest.raises(NotIdentified, match=r"no portable=\d films with severity="):
+        ask(Cohort.read(table))
+
+
+def test_rows_without_overlap_are_left_out_and_counted():
+    rng = np.random.default_rng(0)
+    severity = rng.integers(0, 10, 3000).astype(float) + rng.random(3000) * 0.01
+    portable = np.where(severity > 7, 1, rng.integers(0, 2, 3000))
+    score = 0.5 * portable + 0.1 * severity + rng.normal(size=3000)
+    table = pd.DataFrame({"severity": severity, "portable": portable, "score": score})
+    _, found = estimate(Cohort.read(table))
+    assert 0.19 < found.trimmed < 0.35  # a fifth has one level only; the fit is smooth
+    one = found.contrasts[0]
+    assert "left out for want of overlap" in one.note
+    assert one.difference.low <= 0.5 <= one.difference.high
+
+
+def test_missing_values_are_left_out_and_counted():
+    table = small()
+    table.loc[:9, "severity"] = np.nan
+    cohort = Cohort.read(table, patient="patient")
+    y = read_outcome(cohort, "score")
+    rows = complete_rows(cohort, read_cause(table, "portable"), y, ["severity"])
+    assert rows.dropped == 10
+    assert len(rows.table) == len(table) - 10
