@@ -151,6 +151,16 @@ def _first(error: ValidationError) -> str:
     place = ".".join(str(p) for p in found["loc"])
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
-    models: list[Any] = [Config, Data, Images, Shortcut, Sites, Setting, Phantom, Morpho, Structural]
+    models: list[Any] = [
+        Config,
+        Data,
+        Images,
+        Shortcut,
+        Sites,
+        Setting,
+        Phantom,
+        Morpho,
+        Structural,
+    ]
     known = [name for model in models for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"
