@@ -284,4 +284,5 @@ def _first(error: ValidationError) -> str:
     known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
     known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
     known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
+    known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"

@@ -117,8 +117,7 @@ def _tabled(
         "linear regression, residual kept": i + line[0] * (wish - t),
         "structural model, affine": _column(made["affine"], "intensity", rows),
         "structural model, flow": _column(made["flow"], "intensity", rows),
-        "true form, coefficients fitted": LOW + SPAN / (1 + np.exp(-own)),
-        "true equations": truth(t, i, wish),
+        "oracle: the true form, coefficients fitted": LOW + SPAN / (1 + np.exp(-own)),
     }
     for name, value in told.items():
         yield _row("intensity in the table (grey levels)", name, np.abs(value - right), seed)
@@ -195,13 +194,13 @@ def _text(config: Config, table: pd.DataFrame, train: int) -> str:
     n, refused = int(table["n"].iloc[0]), int(table["refused"].iloc[0])
     lines = [
         config.title,
-        f"{train:,} digits to learn from; {n:,} others scored, {refused:,} refused. Each is made as "
-        "thick as another one is.",
+        f"{train:,} digits to learn from; {n:,} others scored, {refused:,} refused. Each is "
+        "made as thick as another one is.",
         "Mean absolute error [95 % over digits], and what 19 in 20 stay below.",
     ]
     for metric, part in table.groupby("metric", sort=False):
         lines += ["", str(metric)]
         for row in part.itertuples():
             told = f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]"
-            lines.append(f"  {row.method:<34}{told:>22}{row.worst_in_twenty:>9.2f}")
+            lines.append(f"  {row.method:<44}{told:>22}{row.worst_in_twenty:>9.2f}")
     return "\n".join(lines)

@@ -23,6 +23,7 @@ from deconf.cohort.cohort import Cohort
 from deconf.errors import CohortError, SettingsError, listing
 from deconf.maths import kinds
 from deconf.maths.intervals import Interval, bootstrap
+from deconf.maths.multiplicity import holm
 from deconf.probes.attackers import settings_of
 from deconf.probes.leakage import Leakage, leakage
 from deconf.scm.mechanism import Choice
@@ -31,7 +32,7 @@ from deconf.scm.model import StructuralModel
 COMPOSED = 1e-4  # standard deviations of the embedding: rounding, no more
 RETURNED = 0.05  # likewise, there and back; discrete columns on the way draw their noise twice
 SHORT = 0.1  # by which counterfactual films may be read less often as their level than real ones
-TOLD = 0.05  # AUROC above luck at which noise tells a cause, as in an audit
+TOLD = 0.05  # AUROC above luck at which noise tells a cause, Holm p below 0.05 besides
 READERS = ("logistic", "boosted")
 
 Score = Callable[[Float[ndarray, "n d"]], Float[ndarray, " n"]]
@@ -83,8 +84,10 @@ class Checks:
                     f"films set to {level} are read as {level} in {share} of cases, real ones in "
                     f"{self.real[level]}"
                 )
-        for cause, found in self.independence.items():
-            if not found.reason and found.p < 0.05 and found.estimate.estimate > found.floor + TOLD:
+        told = {cause: found for cause, found in self.independence.items() if not found.reason}
+        p = holm(np.array([found.p for found in told.values()]))
+        for (cause, found), adjusted in zip(told.items(), p, strict=True):
+            if adjusted < 0.05 and found.estimate.estimate > found.floor + TOLD:
                 out.append(f"noise tells {cause}: {found}")
         return tuple(out)
 

@@ -87,7 +87,7 @@ class Counterfactual(Method):
             keep = eraser.right.numpy().T @ eraser.left.numpy().T
         shift = _shifts(m, reference, inverse, keep)
         left, right = _factors(m, reference)
-        told = np.einsum("lsd,rd,re->lse", m.mean - m.mean[:, :1], inverse, inverse)
+        told = (m.mean - m.mean[:, :1]) @ inverse.T @ inverse
         share = m.weight.sum(axis=0)
         away = np.einsum("lsd,lsd->ls", told, m.mean - m.mean[:, :1])
         with np.errstate(divide="ignore"):  # a stratum that does not occur has no share

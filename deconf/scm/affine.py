@@ -86,7 +86,7 @@ class Affine:
         if not self.effects.any():
             return np.zeros((1, self.width)), np.eye(self.width)[None], np.zeros(len(d), int)
         rows, place = np.unique(d - self.centre, axis=0, return_inverse=True)
-        logs = np.einsum("gq,qij->gij", _with_one(rows), self.effects)
+        logs = np.tensordot(_with_one(rows), self.effects, 1)
         return (*np.linalg.eigh(logs), place.ravel())
 
 
@@ -175,8 +175,9 @@ def _scaled(affine: Affine, x: ndarray, d: ndarray, ridge: float) -> Affine:
 
     def loss(flat: ndarray) -> tuple[float, ndarray]:
         effects = flat.reshape(q + 1, j, j)
-        values, vectors = np.linalg.eigh(np.einsum("gq,qij->gij", design, effects))
-        inside = np.einsum("gai,gab,gbj->gij", vectors, scatter, vectors)
+        values, vectors = np.linalg.eigh(np.tensordot(design, effects, 1))
+        across = vectors.transpose(0, 2, 1)
+        inside = across @ scatter @ vectors
         shrink = np.exp(-values)
         value = 0.5 * (count @ values.sum(axis=1) + np.einsum("gii,gi->", inside, shrink))
         # d tr(S exp(-M)) = -V [(V'SV) * Phi] V',  Phi the divided differences of exp(-.)
@@ -184,7 +185,7 @@ def _scaled(affine: Affine, x: ndarray, d: ndarray, ridge: float) -> Affine:
         near = np.abs(gap) < 1e-6
         ratio = (shrink[:, None, :] - shrink[:, :, None]) / np.where(near, 1.0, gap)
         ratio = np.where(near, shrink[:, :, None], ratio)
-        inner = vectors @ (inside * ratio) @ vectors.transpose(0, 2, 1)
+        inner = vectors @ (inside * ratio) @ across
         slope = 0.5 * (count[:, None, None] * np.eye(j) - inner)
         gradient = np.einsum("gq,gij->qij", design, slope) + 0.5 * pull * effects
         return value + 0.25 * float((pull * effects**2).sum()), gradient.ravel()
