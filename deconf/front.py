@@ -24,7 +24,6 @@ from deconf.encoders.deconfounded import DeconfoundedEncoder
 from deconf.encoders.tune import Tune
 from deconf.errors import CohortError, NotIdentified, OverlapWarning, SettingsError
 from deconf.evidence.certificate import audited, certify
-from deconf.maths import kinds
 from deconf.maths.design import Design, Encoding, design
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
 from deconf.methods.auto import Auto, select
@@ -230,7 +229,7 @@ class Deconfounder:
         )
         rows, patients = arrays.rows, cohort.patients[arrays.rows]
         said = _said_of(arrays, invariance)
-        y = _outcome_values(cohort, plan)
+        y = outcomes_of(cohort.table, plan.outcome)
         common = {"given": arrays.given, "patients": patients, "seed": self.seed}
         if isinstance(self.method, Auto):
             reads = self.method.reads_record or self.at_inference
@@ -403,12 +402,3 @@ def _said_of(arrays: Design, invariance: Invariance) -> tuple[str, ...]:
             "assumed: inside it the confounder is unrelated to what differs"
         )
     return tuple(said)
-
-
-def _outcome_values(cohort: Cohort, plan: Plan) -> np.ndarray | None:
-    """Return the first outcome as 0/1 with NaN where missing, or None where it is not binary."""
-    for name in plan.outcome:
-        codes, levels = kinds.codes(cohort.table[name])
-        if len(levels) == 2:
-            return np.where(codes >= 0, codes, np.nan).astype(float)
-    return None
