@@ -229,7 +229,7 @@ class Deconfounder:
         )
         rows, patients = arrays.rows, cohort.patients[arrays.rows]
         said = _said_of(arrays, invariance)
-        y = outcomes_of(cohort.table, plan.outcome)  # the first of two classes is kept
+        y = outcomes_of(cohort.table, plan.outcome)
         common = {"given": arrays.given, "patients": patients, "seed": self.seed}
         if isinstance(self.method, Auto):
             reads = self.method.reads_record or self.at_inference

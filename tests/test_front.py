@@ -278,6 +278,32 @@ def test_several_outcomes_are_held_together():
     assert kept["one"] < 0.9 * within(z, second)
 
 
+def test_the_covariance_with_each_of_several_outcomes_is_kept_by_a_method_that_keeps_it():
+    rng = np.random.default_rng(2)
+    z, frame = table(n=1500)
+    frame["oedema"] = np.where(
+        rng.random(1500) < 0.5, frame["portable"], rng.integers(2, size=1500)
+    )
+    frame["grade"] = rng.normal(size=1500)  # a number is no outcome that a method is handed
+    frame.loc[:99, "oedema"] = np.nan
+    z[:, 5] += 2 * frame["oedema"].fillna(0.5)
+    z[:, :2] += frame[["oedema", "portable"]].fillna(0.5)  # disease and trace lean on one another
+    z[:, 5] += frame["portable"]
+    data = cohort(z, frame, outcome=["ill", "grade", "oedema"])
+    kept = {}
+    for method in ("splince", "leace"):
+        clean = deconf.deconfound("stored", "portable", given=[], method=method).fit(data)
+        out = clean.embed(data)
+        kept[method] = {}
+        for name in ("ill", "oedema"):
+            y = frame[name].to_numpy()
+            known = np.isfinite(y)
+            before, after = (np.cov(x[known].T, y[known])[-1, :-1] for x in (z, out))
+            kept[method][name] = np.abs(after - before).max()
+    assert max(kept["splince"].values()) < 1e-4
+    assert kept["leace"]["oedema"] > 0.1
+
+
 def test_a_continuous_confounder_is_removed_curve_and_all():
     z, frame = table(n=1000)
     z[:, 4] += ((frame["kVp"] - 100) / 10) ** 2

@@ -70,7 +70,7 @@ class Environments:
         Raises
         ------
         SettingsError
-            A continuous confounder; no outcome, several, or one that is not 0, 1 or missing.
+            A continuous confounder; no outcome, or one that is not 0, 1 or missing.
         """
         levels = levels_of(c)
         if levels is None:
@@ -280,14 +280,13 @@ def calmed(loss: Tensor, strength: float) -> Tensor:
 
 
 def _outcome(outcome: Any, n: int, name: str) -> Float[ndarray, " n"]:
+    """Return the outcome that the head is trained for: of several the first."""
     if outcome is None:
         raise SettingsError(
             f"{name} trains a head and needs an outcome of two levels: name it with "
             "deconfound(..., outcome='disease') or Cohort.read(..., outcome='disease')."
         )
     column = np.asarray(outcome).reshape(n, -1)
-    if column.shape[1] > 1:
-        raise SettingsError(f"{name} trains one head and got {column.shape[1]} outcomes: pass one.")
     try:
         y = column[:, 0].astype(np.float64)
     except ValueError:

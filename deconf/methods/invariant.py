@@ -11,6 +11,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
+import numpy as np
 from torch import Tensor
 
 from deconf.errors import SettingsError
@@ -134,6 +135,9 @@ class InvariantRisk(Method):
             said = [chosen.remark, *misgivings(data, seed=seed)]
             if chosen.held_out is not None:
                 said.append(left(fitted, data.rows(chosen.held_out), seed=seed))
+        count = np.asarray(outcome).reshape(len(z), -1).shape[1]
+        if count > 1:
+            said.append(f"the head is trained for the first of {count} outcomes")
         if data.unlabelled:
             said.append(f"{data.unlabelled:,} rows without an outcome were left out")
         fitted.remarks = tuple(f"{name}: {text}" for text in said)

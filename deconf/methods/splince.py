@@ -81,7 +81,7 @@ class SPLINCE(Method):
         Parameters
         ----------
         outcome : (n,) or (n, q)
-            What is kept; rows where any is missing (nan) say nothing of it, and help to erase.
+            What is kept; rows where one is missing (nan) say nothing of it, and help to erase.
         """
         z, c, given = as_arrays(z, c, given)
         held = {"weights": weights, "patients": patients}
@@ -113,14 +113,16 @@ class SPLINCE(Method):
 
 
 def with_outcome(z: Float[ndarray, "n d"], outcome: Any, weights: Any) -> Float[ndarray, "d q"]:
-    """Return the covariance of embedding and outcome over the rows whose outcome is known."""
+    """Return the covariance of embedding and outcomes, each over the rows where it is known."""
     y = np.asarray(outcome, dtype=np.float64).reshape(len(z), -1)
-    known = np.isfinite(y).all(axis=1)
     out = np.zeros((z.shape[1], y.shape[1]))
-    if known.any():
-        w = None if weights is None else np.asarray(weights)[known]
-        for columns, m in column_moments(z[known], y[known], weights=w):
-            out[columns] = m.scatter[0, : m.width, m.width :] / m.weight[0]
+    recorded, alike = np.unique(np.isfinite(y), axis=1, return_inverse=True)
+    for pattern, known in enumerate(recorded.T):  # columns known on the same rows: one pass
+        if known.any():
+            these = np.flatnonzero(alike.ravel() == pattern)
+            w = None if weights is None else np.asarray(weights)[known]
+            for columns, m in column_moments(z[known], y[np.ix_(known, these)], weights=w):
+                out[columns, these] = m.scatter[0, : m.width, m.width :] / m.weight[0]
     return out
 
 

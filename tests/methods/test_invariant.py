@@ -300,14 +300,20 @@ def test_rows_without_an_outcome_leave_and_are_counted():
     assert known.sum() == 400
 
 
+def test_of_several_outcomes_the_first_gets_the_head_and_the_remarks_say_so():
+    z, y, site = sites(n=200)
+    alone, among = (fitted(VREx(**QUICK), z, x, site) for x in (y, np.stack([y, 1 - y], axis=1)))
+    assert alone.digest == among.digest
+    assert not any("first of" in remark for remark in alone.remarks)
+    assert any("the first of 2 outcomes" in remark for remark in among.remarks)
+
+
 @pytest.mark.parametrize("method", EVERY)
 def test_an_outcome_is_needed_and_of_two_levels(method):
     z, y, site = sites(n=50)
     c, name = np.eye(2)[site], method.registered_name
     with pytest.raises(SettingsError, match=f"{name}.*outcome='disease'"):
         method().fit(z, c)
-    with pytest.raises(SettingsError, match=f"{name} trains one head and got 2 outcomes"):
-        method().fit(z, c, outcome=np.stack([y, y], axis=1))
     with pytest.raises(SettingsError, match=f"{name}.*holds 2.0: recode"):
         method().fit(z, c, outcome=2 * y)
     with pytest.raises(SettingsError, match=f"{name}.*this one holds one"):
