@@ -23,11 +23,19 @@ _HOMES = {
     "load": "deconf.encoders.saved",
     "deconfound": "deconf.front",
     "Deconfounder": "deconf.front",
+    "Cleaner": "deconf.estimator",
     "audit": "deconf.evidence.leakage",
     "Audit": "deconf.evidence.leakage",
     "Verdict": "deconf.evidence.verdict",
     "compare": "deconf.evidence.compare",
     "Report": "deconf.evidence.report",
+    "total_effect": "deconf.hypotheses.effects",
+    "direct_effect": "deconf.hypotheses.effects",
+    "Effect": "deconf.hypotheses.result",
+    "tradeoff": "deconf.frontier",
+    "Tradeoff": "deconf.evidence.tradeoff",
+    "check_counterfactuals": "deconf.hypotheses.counterfactuals",
+    "flip_test": "deconf.hypotheses.counterfactuals",
     "intervene": "deconf.hypotheses.reactions.experiment",
     "Reactions": "deconf.hypotheses.reactions.result",
     "Certificate": "deconf.records.certificate",
@@ -41,6 +49,7 @@ _HOMES = {
     "ReadError": "deconf.errors",
     "OverlapWarning": "deconf.errors",
 }
+_MODULES = ("methods", "encoders", "worlds", "scm")
 _MODULES = {
     "methods": "deconf.methods",
     "encoders": "deconf.encoders",

@@ -1,5 +1,6 @@
 from deconf import encoders as encoders
 from deconf import methods as methods
+from deconf import scm as scm
 from deconf import worlds as worlds
 from deconf.causal.graph import CausalGraph as CausalGraph
 from deconf.causal.invariance import Invariance as Invariance
@@ -18,16 +19,24 @@ from deconf.errors import NotIdentified as NotIdentified
 from deconf.errors import OverlapWarning as OverlapWarning
 from deconf.errors import ReadError as ReadError
 from deconf.errors import SettingsError as SettingsError
+from deconf.estimator import Cleaner as Cleaner
 from deconf.evidence.compare import compare as compare
 from deconf.evidence.leakage import Audit as Audit
 from deconf.evidence.leakage import audit as audit
 from deconf.evidence.report import Report as Report
+from deconf.evidence.tradeoff import Tradeoff as Tradeoff
 from deconf.evidence.verdict import Verdict as Verdict
 from deconf.front import Deconfounder as Deconfounder
 from deconf.front import deconfound as deconfound
+from deconf.frontier import tradeoff as tradeoff
 from deconf.hypotheses import interventions as interventions
+from deconf.hypotheses.counterfactuals import check_counterfactuals as check_counterfactuals
+from deconf.hypotheses.counterfactuals import flip_test as flip_test
+from deconf.hypotheses.effects import direct_effect as direct_effect
+from deconf.hypotheses.effects import total_effect as total_effect
 from deconf.hypotheses.reactions.experiment import intervene as intervene
 from deconf.hypotheses.reactions.result import Reactions as Reactions
+from deconf.hypotheses.result import Effect as Effect
 from deconf.records.certificate import Certificate as Certificate
 from deconf.verification import verify as verify
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,25 @@ import torch
 
 from deconf.causal.graph import CausalGraph, as_names
 from deconf.causal.invariance import Invariance
+from deconf.causal.pairs import by_design
 from deconf.causal.plan import Plan, make_plan
 from deconf.causal.weights import balancing_weights
 from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder, load_encoder
 from deconf.encoders.deconfounded import DeconfoundedEncoder
+from deconf.encoders.tune import Tune
 from deconf.errors import CohortError, NotIdentified, OverlapWarning, SettingsError
 from deconf.evidence.certificate import audited, certify
-from deconf.maths import kinds
 from deconf.maths.design import Design, Encoding, design
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
 from deconf.methods.auto import Auto, select
 from deconf.methods.base import Method, methods, resolve
+from deconf.methods.leace import LEACE
+from deconf.methods.paired import FEWEST_PAIRS
 from deconf.records.certificate import Certificate
 from deconf.records.salting import new_salt
+from deconf.tuning.encoder import Tuned, tune_encoder
+from deconf.tuning.judge import outcomes_of, targets_of
 
 logger = logging.getLogger(__name__)
 FEWEST_ROWS = 20
@@ -75,7 +81,7 @@ class Deconfounder:
         """
         embeddings = cohort.embeddings
         width = embeddings.shape[1] if embeddings is not None and embeddings.ndim == 2 else None
-        return make_plan(
+        plan = make_plan(
             cohort.table,
             self.confounders,
             outcome=self._outcome(cohort),
@@ -85,14 +91,31 @@ class Deconfounder:
             patient=cohort.roles["patient"],
             width=width or self.encoder.width,
         )
+        if not self._needs_pairs:
+            return plan
+        return by_design(plan, cohort.table, cohort.roles["patient"], FEWEST_PAIRS)
 
-    def fit(self, cohort: Cohort, *, audit_on: Cohort | None = None) -> DeconfoundedEncoder:
+    @property
+    def _needs_pairs(self) -> bool:
+        name = self.method.registered_name
+        return name in methods and "pairs" in methods.card(name).needs
+
+    def fit(
+        self,
+        cohort: Cohort,
+        *,
+        audit_on: Cohort | None = None,
+        checkpoint: str | Path | None = None,
+    ) -> DeconfoundedEncoder:
         """Fit on a cohort of training patients.
 
         Parameters
         ----------
         audit_on : Cohort, optional
             Other patients: the certificate then audits this map on them.
+        checkpoint : folder, optional
+            Where a method with ``tune=`` keeps what it has learnt: called again after a kill, it
+            goes on from there.
 
         Raises
         ------
@@ -108,7 +131,7 @@ class Deconfounder:
         """
         plan = self.plan(cohort)
         for invariance in plan.distinct():
-            if not invariance.is_identified:
+            if not (invariance.is_identified or self._needs_pairs):  # pairs speak for themselves
                 raise NotIdentified(
                     f"{', '.join(invariance.confounders)}: {invariance.why} "
                     f"Would help: {'; '.join(invariance.remedies[:3])}. "
@@ -119,13 +142,50 @@ class Deconfounder:
                 f"{len(cohort)} rows: at least {FEWEST_ROWS} are needed to fit anything, and some "
                 "hundreds to learn a trace. Bring more rows."
             )
-        if not plan.is_identified:
+        if not (plan.is_identified or self._needs_pairs):
             warnings.warn(
                 "overlap is not given, the map extrapolates: " + " ".join(plan.warnings[:2]),
                 OverlapWarning,
                 stacklevel=2,
             )
-        z = self.encoder.embed(cohort)
+        tuned = self._tuned(cohort, plan, checkpoint)
+        whole = self._fit_all(tuned.encoder.embed(cohort), cohort, plan)
+        salt = new_salt()
+        logger.info("%s fitted on %d rows for %s", whole.name, len(cohort), plan.distinct())
+        return DeconfoundedEncoder(
+            tuned.encoder,
+            whole.map,
+            plan=plan,
+            method=whole.name,
+            encoding=whole.encoding,
+            weights=whole.weights,
+            reasons=(*tuned.reasons, *whole.reasons),
+            salt=salt,
+            patients=cohort.patient_digests(salt),
+            certify=lambda clean: self._certify(clean, cohort, plan, audit_on),
+        )
+
+    def _tuned(self, cohort: Cohort, plan: Plan, checkpoint: str | Path | None) -> Tuned:
+        """Return the encoder, trained further where the method asks for it."""
+        how = Tune.of(getattr(self.method, "tune", None))
+        if how is None or not any(i.is_needed for i in plan.distinct()):
+            return Tuned(self.encoder, ())
+        # What is trained is judged by what a closed form leaves of it, not by itself once more.
+        closed = self if self._needs_pairs else replace(self, method=LEACE())
+        return tune_encoder(
+            self.encoder,
+            cohort,
+            targets_of(cohort.table, plan.distinct(), plan.outcome),
+            how,
+            clean=lambda z, rows: closed._fit_all(z, cohort.subset(rows), plan).map,
+            objective="pairs" if self._needs_pairs else "adversary",
+            outcome=outcomes_of(cohort.table, plan.outcome),
+            seed=self.seed,
+            checkpoint=checkpoint,
+        )
+
+    def _fit_all(self, z: np.ndarray, cohort: Cohort, plan: Plan) -> _Whole:
+        """Fit the method to each independence in turn, on what the one before left."""
         maps: list[EmbeddingMap] = []
         reasons: list[str] = []
         weights, names, encoding = None, [], None
@@ -154,20 +214,8 @@ class Deconfounder:
                 "maps that read the confounder cannot be chained over different adjustment sets: "
                 "fit the confounders one at a time, or use at_inference=False."
             )
-        salt = new_salt()
-        logger.info("%s fitted on %d rows for %s", names, len(cohort), plan.distinct())
-        return DeconfoundedEncoder(
-            self.encoder,
-            whole,
-            plan=plan,
-            method=" then ".join(names) or "identity",
-            encoding=encoding,
-            weights=weights,
-            reasons=tuple(reasons),
-            salt=salt,
-            patients=cohort.patient_digests(salt),
-            certify=lambda clean: self._certify(clean, cohort, plan, audit_on),
-        )
+        name = " then ".join(names) or "identity"
+        return _Whole(whole, name, tuple(reasons), encoding, weights)
 
     def _fit_one(
         self, z: np.ndarray, cohort: Cohort, invariance: Invariance, plan: Plan
@@ -181,12 +229,12 @@ class Deconfounder:
         )
         rows, patients = arrays.rows, cohort.patients[arrays.rows]
         said = _said_of(arrays, invariance)
-        y = _outcome_values(cohort, plan)
+        y = outcomes_of(cohort.table, plan.outcome)  # the first of two classes is kept
         common = {"given": arrays.given, "patients": patients, "seed": self.seed}
         if isinstance(self.method, Auto):
             reads = self.method.reads_record or self.at_inference
             chosen = select(
-                z[rows], arrays.c, outcome=None if y is None else y[rows], reads_record=reads,
+                z[rows], arrays.c, outcome=None if y is None else y[rows, 0], reads_record=reads,
                 **common,
             )  # fmt: skip
             return _Fitted(
@@ -198,7 +246,7 @@ class Deconfounder:
             )
         card = methods.card(self.method.registered_name)
         fitted = self.method.fit(
-            z[rows], arrays.c, outcome=None if y is None else y[rows], **common
+            z[rows], arrays.c, outcome=None if y is None else y[rows, 0], **common
         )
         if fitted.needs_confounders and not self.at_inference:
             raise SettingsError(
@@ -242,6 +290,15 @@ class Deconfounder:
                 f"outcome={list(self.outcome)} here and {list(own)} in the cohort: name it once."
             )
         return self.outcome or own
+
+
+@dataclass(frozen=True)
+class _Whole:
+    map: EmbeddingMap
+    name: str
+    reasons: tuple[str, ...]
+    encoding: Encoding | None
+    weights: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -316,6 +373,8 @@ def _as_json(value: Any) -> Any:
     """Return a setting as JSON has it; what JSON does not have, as Python would print it."""
     if isinstance(value, list | tuple):
         return [_as_json(v) for v in value]
+    if is_dataclass(value):
+        return {f.name: _as_json(getattr(value, f.name)) for f in fields(value)}
     is_plain = value is None or isinstance(value, bool | int | str)
     return value if is_plain or (isinstance(value, float) and isfinite(value)) else repr(value)
 
@@ -343,12 +402,3 @@ def _said_of(arrays: Design, invariance: Invariance) -> tuple[str, ...]:
             "assumed: inside it the confounder is unrelated to what differs"
         )
     return tuple(said)
-
-
-def _outcome_values(cohort: Cohort, plan: Plan) -> np.ndarray | None:
-    """Return the first outcome as 0/1 with NaN where missing, or None where it is not binary."""
-    for name in plan.outcome:
-        codes, levels = kinds.codes(cohort.table[name])
-        if len(levels) == 2:
-            return np.where(codes >= 0, codes, np.nan).astype(float)
-    return None

@@ -74,7 +74,7 @@ def verify(
     if certificate.certifies == "procedure":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OverlapWarning)  # said at the fit, and certified
-            fresh = _procedure(clean.encoder, certificate).fit(cohort)
+            fresh = _procedure(_start(clean.encoder), certificate).fit(cohort)
             again = fresh.certificate
             checks.append(_same_map(clean, fresh, cohort))
         for name in WORDS:
@@ -123,6 +123,16 @@ def _identity(
     shared = len(set(own.people) & set(here.people))
     said = f"{shared:,} of the {own.patients:,} certified, among the {here.patients:,} here"
     yield Check("patients", own.people == here.people, said)
+
+
+def _start(encoder: Encoder) -> Encoder:
+    """Return the encoder the procedure starts from: of a tuned one, that before the training."""
+    if encoder.tuned_from and not encoder.origin:
+        raise SettingsError(
+            "this encoder was tuned, and what certifies the procedure trains it again from its "
+            "start: load the folder with the encoder it started from, load(folder, encoder)."
+        )
+    return encoder.origin[0] if encoder.origin else encoder
 
 
 def _procedure(encoder: Encoder, certificate: Certificate) -> Deconfounder:

@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation: ``python docs/make_figures.py``, a few seconds.
+"""Draw the pictures of the documentation: ``python docs/make_figures.py``, about a minute.
 
 The same seed gives the same pictures, so that a change in git is a change in what they show.
 """
@@ -78,6 +78,15 @@ def environments() -> None:
     save(figure, "environments")
 
 
+def tradeoff() -> None:
+    """Draw leakage against task along three methods, where the scanner also turns the embedding."""
+    world = deconf.worlds.linear(n=2000, d=48, trace="rotation+gain", seed=97)
+    methods = ["leace", "aligned", "transport"]
+    found = deconf.tradeoff(methods, world.train().cohort, "portable", graph=world.graph)
+    print(found)
+    save(found.figure(), "tradeoff")
+
+
 def fitted(world: deconf.worlds.LinearWorld, **settings: object):
     """Return a function from a draw to its cleaned embedding."""
     cleaner = deconf.deconfound("stored", ["portable"], method="leace", **settings)
@@ -95,3 +104,4 @@ if __name__ == "__main__":
     graphs()
     radiographs()
     environments()
+    tradeoff()

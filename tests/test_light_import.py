@@ -54,7 +54,7 @@ def test_the_functions_of_the_door_are_no_modules_whatever_was_imported_before()
     for path in Path(deconf.__file__).parent.iterdir():
         if path.is_dir() and (path / "__init__.py").exists():
             importlib.import_module(f"deconf.{path.name}")
-    for name in ("audit", "compare", "deconfound", "load", "load_encoder"):
+    for name in ("audit", "compare", "deconfound", "load", "load_encoder", "tradeoff"):
         assert inspect.isfunction(getattr(deconf, name)), name
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from deconf.errors import SettingsError
@@ -112,3 +113,87 @@ def test_training_leaves_the_random_state_of_the_caller_alone():
     torch.manual_seed(5)
     train(module, loss, 96, Schedule(1, 16))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_batch_computed_in_parts_takes_the_same_steps():
+    found = []
+    for accumulate in (1, 4):
+        torch.manual_seed(1)
+        module = nn.Linear(5, 1).double()
+
+        def loss(rows, draws, module=module):
+            return (module(X[rows].double())[:, 0] - (X[rows] @ TRUTH).double()).square().mean()
+
+        history = train(module, loss, 96, Schedule(3, 16, 0.05, accumulate=accumulate))
+        found.append((weights(module), history))
+    torch.testing.assert_close(found[1][0], found[0][0])
+    assert found[1][1] == pytest.approx(found[0][1])
+    with pytest.raises(SettingsError, match="batch of 16 cannot be computed in 3 equal parts"):
+        Schedule(batch=16, accumulate=3)
+
+
+def test_a_run_stopped_inside_an_epoch_goes_on_to_the_same_bits(tmp_path):
+    class Stop(Exception):
+        pass
+
+    whole, loss = problem(dropout=0.3)
+    history = train(whole, loss, 96, SCHEDULE)
+    cut, loss = problem(dropout=0.3)
+    calls = []
+
+    def mortal(rows, draws):
+        calls.append(rows)
+        if len(calls) == 17:  # fifth of six steps of the third epoch
+            raise Stop
+        return loss(rows, draws)
+
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(Stop):
+        train(cut, mortal, 96, SCHEDULE, checkpoint=path, every=2)
+    fresh, loss = problem(dropout=0.3)
+    with torch.no_grad():
+        fresh[0].weight.zero_()
+    steps = []
+
+    def counted(rows, draws):
+        steps.append(rows)
+        return loss(rows, draws)
+
+    assert train(fresh, counted, 96, SCHEDULE, checkpoint=path, every=2) == history
+    assert torch.equal(weights(fresh), weights(whole))
+    assert len(steps) == 36 - 16  # four steps of the third epoch had been kept
+
+
+def test_frozen_weights_stay_and_are_not_in_the_checkpoint_and_some_learn_faster(tmp_path):
+    module = nn.ModuleDict({name: nn.Linear(3, 2) for name in ("slow", "fast", "frozen")})
+    module["frozen"].requires_grad_(False)
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    def loss(rows, draws):
+        return weights_sum(module["slow"]) + weights_sum(module["fast"])
+
+    path = tmp_path / "c.safetensors"
+    schedule = Schedule(1, 8, 0.01, weight_decay=0.0, warmup=0.0)
+    train(module, loss, 8, schedule, checkpoint=path, rates={"fast.": 10.0})
+    moved = {n: float((p.detach() - before[n]).abs().max()) for n, p in module.named_parameters()}
+    assert moved["slow.weight"] == pytest.approx(0.01, rel=1e-3)
+    assert moved["fast.weight"] == pytest.approx(0.1, rel=1e-3)
+    assert moved["frozen.weight"] == 0
+    kept = load_file(path)
+    assert "module.slow.weight" in kept
+    assert not any("frozen" in name for name in kept)
+
+
+def test_training_ends_when_it_is_enough_and_the_next_rows_are_known_beforehand():
+    module, loss = problem()
+    soon, taken = [], []
+
+    def noted(rows, draws):
+        taken.append(rows)
+        return loss(rows, draws)
+
+    epochs = iter([False, False, True])
+    history = train(module, noted, 96, SCHEDULE, enough=lambda: next(epochs), soon=soon.append)
+    assert len(history) == 2
+    assert len(soon) == 10  # of each epoch's six batches all but the first
+    assert all(np.array_equal(a, b) for a, b in zip(soon[:5], taken[1:6], strict=True))

@@ -103,6 +103,8 @@ def _leaning(plan: Plan) -> Iterable[str]:
 
 def _deed(plan: Plan) -> str:
     at_work = [i for i in plan.distinct() if i.is_needed]
+    if plan.design:
+        return f"the method {plan.method!r} is fitted inside pairs: {plan.design}."
     if any(not i.is_identified for i in at_work):
         return "nothing is fitted (NotIdentified), unless you defend a set of your own with given=."
     if at_work and plan.status == "not identified":

@@ -49,6 +49,8 @@ class Plan:
         As used; the default graph where none was given.
     unlabelled, rows, patients : int
         Rows without an outcome; all rows; all patients.
+    design : str
+        What identifies the trace beside the graph (`deconf.causal.pairs`); empty for none.
     """
 
     is_identified: bool
@@ -66,6 +68,7 @@ class Plan:
     rows: int
     patients: int
     headline: str
+    design: str = ""
 
     def distinct(self) -> tuple[Invariance, ...]:
         """Return the different invariances, in the order of the confounders."""

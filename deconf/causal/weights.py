@@ -174,7 +174,7 @@ def _cross_fitted(
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
 
-    basis = _spline_basis(given)
+    basis = spline_basis(given)
     groups = len(np.unique(who.astype(str)))
     # No level may get probability 0 from a fold that had never seen it: it would get all weight.
     found = np.full((len(level), count), 1 / len(level))
@@ -193,7 +193,12 @@ def _cross_fitted(
     return np.asarray(found / found.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _spline_basis(given: pd.DataFrame) -> Floats:
+def spline_basis(given: pd.DataFrame) -> Floats:
+    """Return (n, k) columns for a regression on ``given``: indicators and cubic splines.
+
+    Categories lose their first level; a number gives ``KNOTS`` + 2 columns.  No value may be
+    missing.
+    """
     from sklearn.preprocessing import SplineTransformer
 
     blocks = []
@@ -205,7 +210,7 @@ def _spline_basis(given: pd.DataFrame) -> Floats:
         else:
             spline = SplineTransformer(n_knots=KNOTS, knots="quantile", include_bias=False)
             blocks.append(spline.fit_transform(numbers(series)[:, None]))
-    return np.hstack(blocks)
+    return np.hstack([np.zeros((len(given), 0)), *blocks])
 
 
 def standardised_differences(

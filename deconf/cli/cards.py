@@ -7,7 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-NEEDS = {"levels": "confounders with levels, not numbers", "outcome": "an outcome"}
+NEEDS = {
+    "levels": "confounders with levels, not numbers",
+    "outcome": "an outcome",
+    "pairs": "films of the same patients at different levels",
+}
 
 
 def methods(

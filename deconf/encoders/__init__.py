@@ -6,11 +6,13 @@ from typing import Any
 
 from deconf.encoders.base import Encoder, encoders, load_encoder
 from deconf.encoders.preprocess import Preprocess
+from deconf.encoders.tune import Tune
 from deconf.encoders.zoo import ZooCard, zoo_card, zoo_names
 from deconf.errors import SettingsError, did_you_mean, listing
 
 __all__ = [
-    "Encoder", "Preprocess", "ZooCard", "card", "load_encoder", "names", "zoo_card", "zoo_names",
+    "Encoder", "Preprocess", "Tune", "ZooCard", "card", "load_encoder", "names", "zoo_card",
+    "zoo_names",
 ]  # fmt: skip
 
 TIMM = "any architecture of timm, as 'timm:resnet50', with weights= a local .safetensors file"

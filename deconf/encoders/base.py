@@ -54,6 +54,10 @@ class Encoder(nn.Module):
         Inputs that go through at a time.
     line : str
         What to type to load it again.
+    tuned_from : str
+        Digest of the encoder it was trained from (`deconf.tuning`); empty for any other.
+    origin : tuple of Encoder
+        That encoder, where it is at hand.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class Encoder(nn.Module):
         self.reads: int | None = None
         self.line = line
         self.batch = batch_for(torch.device(self.device), preprocess)
+        self.tuned_from = ""
+        self.origin: tuple[Encoder, ...] = ()  # a tuple, so that it is no part of this module
         self._autocast: torch.dtype | None = None
         self._channels_last = False
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -157,24 +158,10 @@ class DeconfoundedEncoder(nn.Module):
                     "this map reads the confounder of each image: pass a Cohort with its columns, "
                     "or fit with at_inference=False."
                 )
-            c = torch.tensor(self._design(what)).to(z.device)
+            c = torch.tensor(design_of(self.encoding, what.table)).to(z.device)  # type: ignore[arg-type]
         with torch.inference_mode():
             out = self.map(z, c) if c is not None else self.map(z)
         return out.float().cpu().numpy()
-
-    def _design(self, cohort: Cohort) -> Float[np.ndarray, "n k"]:
-        """Return the design of the confounders; a level the map never saw matches no row of it."""
-        c, read = self.encoding.encode(cohort.table)  # type: ignore[union-attr]
-        if not read.all():
-            names = listing(column.name for column in self.encoding.columns)  # type: ignore[union-attr]
-            warnings.warn(
-                f"{(~read).sum():,} of {len(read):,} rows have a level of {names} that was never "
-                "seen in training, or none: no correction is known for them, and only what is "
-                "erased from every image leaves them.",
-                OverlapWarning,
-                stacklevel=3,
-            )
-        return c
 
     @property
     def width(self) -> int:
@@ -258,3 +245,24 @@ class DeconfoundedEncoder(nn.Module):
         from deconf.encoders.saved import write
 
         return write(self, Path(folder))
+
+
+def design_of(encoding: Encoding, table: pd.DataFrame) -> Float[np.ndarray, "n k"]:
+    """Return the design of the confounders; a level the map never saw matches no row of it.
+
+    Warns
+    -----
+    OverlapWarning
+        Some rows have such a level, or none.
+    """
+    c, read = encoding.encode(table)
+    if not read.all():
+        names = listing(column.name for column in encoding.columns)
+        warnings.warn(
+            f"{(~read).sum():,} of {len(read):,} rows have a level of {names} that was never "
+            "seen in training, or none: no correction is known for them, and only what is "
+            "erased from every image leaves them.",
+            OverlapWarning,
+            stacklevel=3,
+        )
+    return c

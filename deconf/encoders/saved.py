@@ -1,7 +1,11 @@
-"""A fitted map on disk: safetensors and JSON, sealed by sha256, without patient identifiers."""
+"""A fitted map on disk: safetensors and JSON, sealed by sha256, without patient identifiers.
+
+An encoder that was trained further (`deconf.tuning`) lies beside it, with all its weights.
+"""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -25,6 +29,7 @@ from deconf.records.certificate import Certificate
 
 FORMAT = 2  # 1: the certificate was a text inside the record
 RECORD, TENSORS, CERTIFICATE = "deconf.json", "map.safetensors", "certificate.json"
+WEIGHTS = "encoder.safetensors"
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,17 @@ def write(cleaner: DeconfoundedEncoder, folder: Path) -> Path:
     if cleaner.weights is not None:
         tensors["head_weights"] = torch.tensor(cleaner.weights)
     save_file(tensors, folder / TENSORS)
+    (folder / WEIGHTS).unlink(missing_ok=True)
+    if cleaner.encoder.tuned_from and cleaner.encoder.module is not None:
+        own = cleaner.encoder.module.state_dict()
+        save_file({k: v.cpu().contiguous().clone() for k, v in own.items()}, folder / WEIGHTS)
     record = {
         "format": FORMAT,
         "map": cleaner.map.spec(),
         "method": cleaner.method,
         "encoder": cleaner.encoder.digest,
+        "tuned_from": cleaner.encoder.tuned_from,
+        WEIGHTS: _sha(folder / WEIGHTS) if cleaner.encoder.tuned_from else None,
         "recipe": cleaner.encoder.recipe,
         "line": cleaner.encoder.line,
         "reads": cleaner.encoder.reads,
@@ -82,7 +93,8 @@ def load(
     ----------
     folder : path
     encoder : Encoder, module or name, optional
-        The encoder the map was fitted on, unless that was "stored" or came with deconf.
+        The encoder the map was fitted on, unless that was "stored" or came with deconf.  Of a
+        tuned one the encoder it started from, or any of its build: the weights are in the folder.
 
     Raises
     ------
@@ -92,7 +104,7 @@ def load(
         The encoder is missing, or is not the one of the fit, or sees images otherwise.
     """
     record, tensors = _read(Path(folder))
-    own = _encoder_of(record, encoder)
+    own = _encoder_of(record, encoder, Path(folder))
     own.reads = own.reads or record["reads"]
     weights = tensors.pop("head_weights", None)
     return DeconfoundedEncoder(
@@ -126,7 +138,9 @@ def _certificate_of(record: dict[str, Any], folder: Path) -> Certificate | None:
     return certificate
 
 
-def _encoder_of(record: dict[str, Any], given: Encoder | nn.Module | str | None) -> Encoder:
+def _encoder_of(
+    record: dict[str, Any], given: Encoder | nn.Module | str | None, folder: Path
+) -> Encoder:
     """Return the encoder of the fit, and refuse any other."""
     recipe = record.get("recipe") or {"name": "stored"}  # maps saved before encoders had one
     preprocess = recipe.get("preprocess")
@@ -134,6 +148,8 @@ def _encoder_of(record: dict[str, Any], given: Encoder | nn.Module | str | None)
         own = load_encoder(recipe["name"], preprocess=preprocess)
     else:
         own = Encoder(None) if given is None else load_encoder(given)
+    if record.get("tuned_from") and not own.is_stored and own.digest != record["encoder"]:
+        own = _tuned(own, record, folder)
     if own.digest != record["encoder"]:
         line = record.get("line", "")
         how = "pass it, as load(folder, encoder)"
@@ -151,6 +167,27 @@ def _encoder_of(record: dict[str, Any], given: Encoder | nn.Module | str | None)
                 f"the map was fitted on images made with {key} = {preprocess.get(key)!r}, and this "
                 f"encoder has {now[key]!r}: pass preprocess={preprocess!r} to load_encoder."
             )
+    return own
+
+
+def _tuned(start: Encoder, record: dict[str, Any], folder: Path) -> Encoder:
+    """Return a copy of an encoder with the weights of the folder."""
+    path = folder / WEIGHTS
+    if not path.is_file() or _sha(path) != record[WEIGHTS]:
+        raise ReadError(
+            f"{path} is missing or was altered after saving (its sha256 differs). Copy the folder "
+            "again, or refit and save."
+        )
+    own = copy.deepcopy(start)
+    try:
+        own.module.load_state_dict(load_file(path))  # type: ignore[union-attr]
+    except RuntimeError as error:
+        raise SettingsError(
+            f"{path} holds the weights of {record['recipe']['name']!r}, and {start.name!r} is "
+            "built otherwise. Pass an encoder of the same build."
+        ) from error
+    own.tuned_from = record["tuned_from"]
+    own.origin = (start,) if start.digest == record["tuned_from"] else ()
     return own
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from deconf.evidence.tasks import Measure, Scores, Task, measures
+from deconf.maths.equivalence import minimum_detectable_effect
 from deconf.maths.intervals import interval
 
 COLUMNS = (
     "representation", "task", "metric", "environment", "estimate", "low", "high", "n",
-    "n_patients", "difference", "difference_low", "difference_high", "status", "reason",
+    "n_patients", "difference", "difference_low", "difference_high", "detectable", "status",
+    "reason",
 )  # fmt: skip
 WORST = ("AUROC", "worst environment")
 FROZEN = ("AUROC", "pooled, head of raw")
@@ -42,6 +44,7 @@ def judged(
     *,
     reference: str,
     refusals: Mapping[str, Mapping[int, str]],
+    asked: Sequence[Measure] | None = None,
 ) -> list[dict[str, object]]:
     """Return the rows of the report's table for one task.
 
@@ -56,8 +59,10 @@ def judged(
     reference : str
         The representation to which differences are taken.
     refusals : mapping of representation to {fold: reason}
+    asked : sequence of Measure, optional
+        Default: all of `measures`.
     """
-    asked = measures(task)
+    asked = measures(task) if asked is None else asked
     found = {name: _evidence(task, asked, s, s.known, weights) for name, s in scores.items()}
     raw = scores.get(reference)
     rows: list[dict[str, object]] = []
@@ -148,7 +153,7 @@ def _cell(
         **dict.fromkeys(("estimate", "low", "high"), np.nan),
         "n": len(rows),
         "n_patients": len(np.unique(task.patients[rows])),
-        **dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan),
+        **dict.fromkeys(("difference", "difference_low", "difference_high", "detectable"), np.nan),
     }
     if found is None or np.isnan(found.estimate):
         nothing = measure.nothing if len(rows) or not said else ""
@@ -164,6 +169,7 @@ def _cell(
                 "difference": limits.estimate,
                 "difference_low": limits.low,
                 "difference_high": limits.high,
+                "detectable": minimum_detectable_effect(float(np.nanstd(gap[1:]))),
             }
     return cell | {"status": "ok", "reason": "; ".join(n for n in (measure.note, said) if n)}
 

@@ -14,13 +14,14 @@ import pandas as pd
 from deconf.cohort.splits import patient_split
 from deconf.maths.intervals import Interval, interval, patient_weights, weighted_aurocs
 from deconf.maths.kinds import levels, numbers
+from deconf.maths.multiplicity import benjamini_hochberg
 from deconf.probes.head import choose_strength, fit_head
 
 FEWEST = 30  # recorded rows of a column, and of the rarer class of a two-level one
 MOST_COLUMNS = 12
 COLUMNS = (
     "representation", "what", "metric", "estimate", "low", "high", "n",
-    "difference", "difference_low", "difference_high",
+    "difference", "difference_low", "difference_high", "difference_q",
 )  # fmt: skip
 
 
@@ -81,7 +82,9 @@ def lost(
     columns : names, see `unasked`
         Two classes: AUROC.  A number: R².
     reference : str
-        Differences are taken to this one, paired by patient.
+        Differences are taken to this one, paired by patient.  ``difference_q`` is the p-value of
+        each, of the bootstrap, after Benjamini and Hochberg over the columns of a representation:
+        a dozen columns are looked at, and nobody had one of them in mind.
     """
     ranks = {name: effective_rank(z) for name, z in embeddings.items()}
     rows: list[dict[str, object]] = [
@@ -112,7 +115,11 @@ def lost(
             _row(name, column, "AUROC" if is_class else "R²", values, found.get(reference), test)
             for name, values in found.items()
         ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame["difference_q"] = frame.groupby("representation")["difference_q"].transform(
+        lambda p: benjamini_hochberg(p.to_numpy(dtype=float))
+    )
+    return frame
 
 
 def outside_span(held_out: np.ndarray, train: np.ndarray, directions: np.ndarray) -> float:
@@ -188,7 +195,21 @@ def _row(
     }  # fmt: skip
     if raw is None or raw is values:
         return row
-    gap: Interval = interval((values - raw)[1:], float((values - raw)[0]))
+    draws = (values - raw)[1:]
+    gap: Interval = interval(draws, float((values - raw)[0]))
     return row | {
-        "difference": gap.estimate, "difference_low": gap.low, "difference_high": gap.high
+        "difference": gap.estimate, "difference_low": gap.low, "difference_high": gap.high,
+        "difference_q": _two_sided(draws),
     }  # fmt: skip
+
+
+def _two_sided(draws: np.ndarray) -> float:
+    """Return twice the share of bootstrap draws on the rarer side of zero: a p-value of no change.
+
+    One draw is counted on either side, so that no p-value is zero (Davison & Hinkley 1997).
+    """
+    known = draws[~np.isnan(draws)]
+    if not len(known):
+        return float("nan")
+    beyond = min((known <= 0).sum(), (known >= 0).sum())
+    return float(min(1.0, 2 * (1 + beyond) / (1 + len(known))))

@@ -56,10 +56,11 @@ def price_sentences(report: Report) -> list[str]:
             certain = pooled["difference_high"] < 0
             label = "the price of the shortcut" if certain else "no certain price"
             line = f"{name} / {task}: {label}: AUROC in distribution {fall} against raw"
+            line += _unseen(pooled)
             if worst is not None and not pd.isna(worst["difference"]):
                 line += (
                     f"; in the worst environment {signed(worst['difference'])} "
-                    f"{limits(worst, 'difference')}"
+                    f"{limits(worst, 'difference')}{_unseen(worst)}"
                 )
             told.append(line.replace("against raw", f"against {report.reference}") + ".")
     return told
@@ -227,10 +228,22 @@ def _table(
     return aligned(rows)
 
 
+def _unseen(row: pd.Series) -> str:
+    """Return what would have been found, where no difference was."""
+    if is_certain(row):
+        return ""
+    return f" (a change of {number(row['detectable'])} would have been found with 80 % power)"
+
+
 def is_certain(row: pd.Series | None) -> bool:
-    """Whether the interval of the difference to raw leaves out zero."""
+    """Whether the interval of the difference to raw leaves out zero.
+
+    Where many were looked at and the row has a q-value, whether that is below 0.05.
+    """
     if row is None or pd.isna(row["difference_low"]):
         return False
+    if "difference_q" in row and not pd.isna(row["difference_q"]):
+        return bool(row["difference_q"] < 0.05)
     return bool(row["difference_low"] > 0 or row["difference_high"] < 0)
 
 
@@ -256,7 +269,13 @@ def _leakage(report: Report) -> list[str]:
 def _lost(report: Report) -> list[str]:
     if report.lost.empty:
         return []
-    lines = ["", "WHAT ELSE WAS LOST: read from held-out films by a linear probe"]
+    lines = [
+        "",
+        *wrapped(
+            "WHAT ELSE WAS LOST: read from held-out films by a linear probe; * differs from "
+            f"{report.reference}, q < 0.05 over the columns (Benjamini-Hochberg)"
+        ),
+    ]
     names = list(dict.fromkeys(report.lost["representation"]))
     rows = [["", *names]]
     for (what, metric), part in report.lost.groupby(["what", "metric"], sort=False):

@@ -109,7 +109,8 @@ class Report:
         """Return one row per representation, task, metric and environment.
 
         Columns ``estimate``, ``low`` and ``high`` (95 %, by patient), ``n`` films of
-        ``n_patients``, ``difference`` to the raw embedding with its paired interval, ``status``
+        ``n_patients``, ``difference`` to the raw embedding with its paired interval, ``detectable``
+        (the smallest difference that would have been found with 80 % power), ``status``
         ("ok" or "REFUSED") and ``reason``.  A refused figure is nan.
         """
         return self.table.copy()

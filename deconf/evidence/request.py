@@ -92,7 +92,7 @@ def checked(
         raise SettingsError(f"folds is {folds!r}: give a whole number of at least 2.")
     named = _confounders(representations, confounders)
     table = cohort.table
-    wanted = _tasks(cohort, table, tasks, named)
+    wanted = tasks_of(cohort, table, tasks, named)
     check_columns(table, named, tuple(wanted), (), cohort.roles["patient"])
     plans = _plans(representations, cohort)
     sources, notes = Sources(cohort), []
@@ -173,7 +173,7 @@ def _plans(representations: Mapping[str, Any], cohort: Cohort) -> dict[str, Any]
     return plans
 
 
-def _tasks(
+def tasks_of(
     cohort: Cohort,
     table: pd.DataFrame,
     tasks: str | Sequence[str] | None,

@@ -112,9 +112,30 @@ def score_fold(
         if one.map is not None:
             ledger.fits.setdefault(name, []).append(bool(one.cautions))
         _note_map(ledger, name, one, learned.get(reference), part)
+    score_learned(ledger, learned, refused, tasks, number, part, reference=reference, seed=seed)
+
+
+def score_learned(
+    ledger: Ledger,
+    learned: Mapping[str, Learned],
+    refused: Mapping[str, str],
+    tasks: Sequence[Task],
+    number: int,
+    part: Fold,
+    *,
+    reference: str,
+    seed: int,
+) -> None:
+    """Train the heads of one fold on what was learned there, and enter their scores.
+
+    Parameters
+    ----------
+    refused : mapping of representation to reason
+        Those that learned nothing here.
+    """
     for task in tasks:
         why = _single_class(task, part)
-        for name in contenders:
+        for name in [*learned, *refused]:
             if why or name in refused:
                 ledger.refuse(task, name, number, why or refused[name])
         if not why:

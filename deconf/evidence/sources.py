@@ -10,6 +10,7 @@ import numpy as np
 
 from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import load_encoder
+from deconf.encoders.tune import Tune
 from deconf.evidence.contenders import Fixed, Refitted
 from deconf.evidence.leakage import embedded
 
@@ -57,8 +58,13 @@ class Sources:
         return Refitted(*self._on_stored(representation, base), base, origin)
 
     def _on_stored(self, cleaner: Any, base: np.ndarray) -> tuple[Any, Cohort]:
-        """Let a cleaner work on the embedding at hand: its encoder runs once, not in every fold."""
-        if same_as(cleaner.encoder) == "stored" or not dataclasses.is_dataclass(cleaner):
+        """Let a cleaner work on the embedding at hand: its encoder runs once, not in every fold.
+
+        One that trains the encoder needs the images, in every fold anew.
+        """
+        trains = Tune.of(getattr(getattr(cleaner, "method", None), "tune", None)) is not None
+        is_stored = same_as(cleaner.encoder) == "stored"
+        if is_stored or trains or not dataclasses.is_dataclass(cleaner):
             return cleaner, self.cohort
         stored: Any = dataclasses.replace(
             cleaner,  # type: ignore[type-var]

@@ -26,6 +26,21 @@ class Images(_Frozen):
     preprocess: dict[str, Any] | None = None
 
 
+class Labels(_Frozen):
+    """Findings from another table: one text column, such as ``Edema|Effusion``, becomes columns.
+
+    A film is met by its file name: ``pattern`` is looked for in it, ``name`` is what it is called
+    there.
+    """
+
+    table: str
+    image: str
+    pattern: str
+    name: str
+    column: str
+    findings: list[str]
+
+
 class Data(_Frozen):
     """Which table, which films or embeddings, which rows.  Paths are relative to ``DECONF_DATA``.
 
@@ -40,6 +55,7 @@ class Data(_Frozen):
     site: str | None = None
     only: dict[str, list[str]] = {}
     recode: dict[str, dict[str, str]] = {}
+    labels: Labels | None = None
 
 
 class Setting(_Frozen):
@@ -81,6 +97,101 @@ class Phantom(_Frozen):
     method: str = "auto"
 
 
+class Outcomes(_Frozen):
+    """Erase a confounder given all findings jointly, given one alone, and given nothing."""
+
+    confounder: str
+    alone: str
+    method: str = "leace"
+    folds: int = 5
+    repeats: int = 3
+    fewest_patients: int = 20
+
+
+class Network(_Frozen):
+    """The network that every contender of Colored MNIST trains; see `InvariantRisk`."""
+
+    hidden: int
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+
+
+class Contender(_Frozen):
+    """A registered method, what it is told to be invariant to, and who chooses its settings."""
+
+    name: str
+    against: Literal["environment", "colour"]
+    selection: Literal["training", "held_out_site", "oracle"] | None = None
+    settings: dict[str, Any] = {}
+
+
+class ColoredMNIST(_Frozen):
+    """Digits whose colour misleads.  Shares say how often colour contradicts the label."""
+
+    images: str
+    labels: str
+    train: int = 8000
+    splits: int = 10
+    environments: list[float] = [0.2, 0.1]
+    test: float = 0.9
+    label_noise: float = 0.25
+    network: Network
+    contenders: list[Contender] = []
+
+
+class Morpho(_Frozen):
+    """Digits of known thickness and intensity: the first rows train, the last ones are scored."""
+
+    folder: str
+    train: int = 5000
+    test: int = 3000
+    rank: int = 32
+
+
+class Structural(_Frozen):
+    """Simulated radiographs: counterfactuals of a structural model beside cleaned embeddings."""
+
+    encoder: str
+    seeds: list[int]
+    columns: list[str]
+    methods: list[str] = ["leace", "auto"]
+    films: int = 4000
+    new_films: int = 1000
+    size: int = 128
+
+
+class Asked(_Frozen):
+    """One question: the effect of a cause on a column; see `deconf.total_effect`."""
+
+    name: str
+    cause: str
+    effect: str
+    reference: str | None = None
+    given: list[str] | None = None
+    within: bool = False
+    negative_outcomes: dict[str, str] = {}
+    only: dict[str, list[str]] = {}
+
+
+class Effects(_Frozen):
+    """Questions put to one table, and columns made for them.
+
+    ``contains``: a 0/1 column that says whether a text column mentions a word.  ``log_odds``: a
+    probability becomes a column with `` (log-odds)`` after its name.  ``between``: rows kept.
+    ``by``: each level of this column answers for itself, and nothing is pooled.
+    """
+
+    graph: str
+    questions: list[Asked]
+    contains: dict[str, list[str]] = {}
+    log_odds: list[str] = []
+    between: dict[str, list[float]] = {}
+    by: str | None = None
+    simulations: int = 3
+
+
 class EditSetting(_Frozen):
     """One edit of `deconf.interventions`: its name in the tables, its class and its settings."""
 
@@ -104,12 +215,27 @@ class Config(_Frozen):
     """One experiment."""
 
     title: str
-    kind: Literal["shortcut", "sites", "phantom", "interventions"]
+    kind: Literal[
+        "shortcut",
+        "sites",
+        "phantom",
+        "outcomes",
+        "colored_mnist",
+        "morpho",
+        "structural",
+        "effects",
+        "interventions",
+    ]
     encoder: str
     data: Data | None = None
     shortcut: Shortcut | None = None
     sites: Sites | None = None
     phantom: Phantom | None = None
+    outcomes: Outcomes | None = None
+    colored_mnist: ColoredMNIST | None = None
+    morpho: Morpho | None = None
+    structural: Structural | None = None
+    effects: Effects | None = None
     interventions: Interventions | None = None
     seed: int = 0
 
@@ -134,7 +260,7 @@ def read_config(path: Path) -> Config:
         raise SettingsError(f"{path.name}: {_first(error)}") from error
     if getattr(config, config.kind) is None:
         raise SettingsError(f"{path.name}: kind = {config.kind!r} needs a table [{config.kind}].")
-    if config.kind != "phantom" and (
+    if config.kind in ("shortcut", "sites") and (
         config.data is None or (config.data.embedding or config.data.images) is None
     ):
         raise SettingsError(
@@ -155,16 +281,7 @@ def _first(error: ValidationError) -> str:
     place = ".".join(str(p) for p in found["loc"])
     if found["type"] != "extra_forbidden":
         return f"{place}: {found['msg']}, got {found['input']!r}."
-    models: list[Any] = [
-        Config,
-        Data,
-        Images,
-        Shortcut,
-        Sites,
-        Setting,
-        Phantom,
-        Interventions,
-        EditSetting,
-    ]
-    known = [name for model in models for name in model.model_fields]
+    known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
+    known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
+    known = [name for model in _Frozen.__subclasses__() for name in model.model_fields]
     return f"unknown key {place!r}.{did_you_mean(str(found['loc'][-1]), known)}"

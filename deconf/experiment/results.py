@@ -42,6 +42,10 @@ def write_results(
         picture.save(folder / "figure.png")
     elif "setting" in table:
         figure(table, folder / "figure.png")
+    elif "finding" in table:
+        from deconf.experiment.outcomes import figure as outcomes_figure
+
+        outcomes_figure(table, folder / "figure.png")
     environment: dict[str, Any] = {
         "deconf": deconf.__version__,
         "python": platform.python_version(),

@@ -14,6 +14,7 @@ import pandas as pd
 from deconf.cohort.cohort import Cohort
 from deconf.errors import SettingsError, did_you_mean, listing
 from deconf.experiment.config import Config, Data, Images, read_config
+from deconf.experiment.labels import with_findings
 from deconf.experiment.results import write_results
 from deconf.resources import development_data, packaged
 
@@ -97,6 +98,30 @@ def run(
         from deconf.experiment.sites import run_sites
 
         table, text, report = run_sites(cohort, config, quick=quick, progress=progress)  # type: ignore[arg-type]
+    elif config.kind == "outcomes":
+        from deconf.experiment.outcomes import run_outcomes
+
+        table, text = run_outcomes(cohort, config, quick=quick, progress=progress)  # type: ignore[arg-type]
+    elif config.kind == "colored_mnist":
+        from deconf.experiment.digits import run_colored_mnist, text_of
+
+        digits = config.colored_mnist
+        if quick and digits is not None:
+            digits = digits.model_copy(update={"splits": 2})
+        table, told = run_colored_mnist(digits, seed=config.seed, progress=progress)  # type: ignore[arg-type]
+        text = text_of(digits, config.title, table, told)  # type: ignore[arg-type]
+    elif config.kind == "morpho":
+        from deconf.experiment.morpho import run_morpho
+
+        table, text = run_morpho(config, quick=quick, progress=progress)
+    elif config.kind == "structural":
+        from deconf.experiment.structural import run_structural
+
+        table, text = run_structural(config, quick=quick, progress=progress)
+    elif config.kind == "effects":
+        from deconf.experiment.effects import run_effects
+
+        table, text = run_effects(cohort, config, quick=quick, progress=progress)  # type: ignore[arg-type]
     elif config.kind == "interventions":
         from deconf.experiment.interventions import run_interventions
 
@@ -147,8 +172,12 @@ def load_cohort(
     for column, values in data.only.items():
         keep &= table[column].astype(str).isin(values).to_numpy()
     table = table[keep].reset_index(drop=True)
+    if data.labels is not None:
+        table = with_findings(table, data.labels, folder)
     stored = None if cohort.embeddings is None else cohort.embeddings[keep]
     if data.images is None:
+        if stored is None:
+            return Cohort.read(table, **roles), []
         return Cohort.from_arrays(stored, table, **roles), []
     films = Cohort.read(
         table, image=data.images.column, folder=folder / data.images.folder, **roles

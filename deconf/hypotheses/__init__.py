@@ -1,1 +1,1 @@
-"""Causal questions about imaging signals: effects, conditional independence, pixel experiments."""
+"""Questions about imaging signals: effects of a cause on a score, a finding, an embedding."""

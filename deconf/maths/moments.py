@@ -10,6 +10,7 @@ variances", 1979 (the merge).
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from deconf.errors import SettingsError
 from deconf.maths.threads import spread
 
 CHUNK = 8192  # rows: large enough for BLAS, small enough that float32 sums keep seven digits
+FEW = 48  # columns taken together where each is treated by itself
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def cell_moments(
     """
     given = given or Given.nothing(len(z))
     codes = given.codes
-    w = _checked_weights(weights, len(z))
+    w = checked_weights(weights, len(z))
     blocks = [b for b in (c, given.basis) if b is not None and b.shape[1]]
     small = _Beside(blocks or [np.zeros((len(z), 0))])
     size = cells or (int(codes.max(initial=0)) + 1)
@@ -228,9 +230,33 @@ def cell_moments(
             weight[cell], mean[cell] = _products(z, small, rows, n, w, scatter[cell])
         _flatten(scatter[cell], weight[cell], mean[cell])
     if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
-        raise SettingsError(_where_not_finite(z, small[:]))
+        raise SettingsError(where_not_finite(z, small[:]))
     k = 0 if c is None else c.shape[1]
     return CellMoments(d, k, count, units, weight, weight2, mean, scatter)
+
+
+def column_moments(
+    z: Float[ndarray, "n d"],
+    c: Float[ndarray, "n k"] | None = None,
+    *,
+    given: Given | None = None,
+    weights: Float[ndarray, " n"] | None = None,
+    patients: ndarray | None = None,
+    cells: int | None = None,
+) -> Iterator[tuple[slice, CellMoments]]:
+    """Yield `cell_moments` of a few columns of the embedding at a time, with their slice.
+
+    For methods that treat every column by itself: the products of all pairs would cost n d^2.
+    """
+    how = {"given": given, "weights": weights, "patients": patients, "cells": cells}
+    for start in range(0, z.shape[1], FEW):
+        columns = slice(start, min(start + FEW, z.shape[1]))
+        try:
+            m = cell_moments(z[:, columns], c, **how)  # type: ignore[arg-type]
+        except SettingsError:
+            cell_moments(z, c, **how)  # type: ignore[arg-type]  # names the column by its place in all
+            raise
+        yield columns, m
 
 
 @dataclass(frozen=True)
@@ -320,7 +346,14 @@ def _flatten(scatter: ndarray, weight: float, mean: ndarray) -> None:
     scatter[:, flat] = 0.0
 
 
-def _checked_weights(weights: ndarray | None, n: int) -> ndarray | None:
+def checked_weights(weights: ndarray | None, n: int) -> ndarray | None:
+    """Return row weights in float64, or None.
+
+    Raises
+    ------
+    SettingsError
+        One for each row is needed, finite, not negative, and not all of them zero.
+    """
     if weights is None:
         return None
     w = np.asarray(weights, dtype=np.float64)
@@ -336,7 +369,8 @@ def _checked_weights(weights: ndarray | None, n: int) -> ndarray | None:
     return w
 
 
-def _where_not_finite(z: ndarray, small: ndarray) -> str:
+def where_not_finite(z: ndarray, small: ndarray) -> str:
+    """Return in words where an embedding or a design holds a number that is not finite."""
     for name, x in {"the embedding": z, "the design": small}.items():
         bad = np.argwhere(~np.isfinite(x))
         if len(bad):

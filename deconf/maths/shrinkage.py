@@ -9,6 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 Shrinkage = float | Literal["oas"]
+SINGULAR = 1e-9  # variance relative to the largest below which a coordinate counts as constant
 
 
 def oas(sigma: Float[ndarray, "d d"], n: float, *, ambient: int | None = None) -> float:
@@ -59,6 +60,14 @@ def root(sigma: Float[ndarray, "d d"]) -> tuple[Float[ndarray, "d r"], Float[nda
     keep = values > 1e-10 * max(values[-1], np.finfo(float).tiny)
     spread = np.sqrt(values[keep])
     return scale[:, None] * vectors[:, keep] * spread, (vectors[:, keep] / spread).T / scale
+
+
+def power(sigma: Float[ndarray, "r r"], exponent: float) -> Float[ndarray, "r r"]:
+    """Return a symmetric power of a covariance, no variance taken for less than `SINGULAR`."""
+    values, vectors = np.linalg.eigh(sigma)
+    floor = SINGULAR * max(values[-1], np.finfo(float).tiny)
+    out: ndarray = (vectors * np.maximum(values, floor) ** exponent) @ vectors.T
+    return out
 
 
 def _inverse_of_lower(lower: Float[ndarray, "d d"]) -> Float[ndarray, "d d"]:

@@ -262,7 +262,7 @@ def membership(
     a = (z - centre) / scale
     span = np.linalg.qr(a.T)[0] if a.shape[1] > len(a) else None
     a = a if span is None else a @ span
-    model = LogisticRegression(C=10.0 / rows.sum() ** 0.5, max_iter=300, tol=1e-4)
+    model = LogisticRegression(C=10.0 / rows.sum() ** 0.5, max_iter=3000, tol=1e-4)
     model.fit(np.hstack([a, squares / spread]), m.levels, sample_weight=w)
     linear, squared = model.coef_[:, : a.shape[1]], model.coef_[:, a.shape[1] :] / spread
     linear = linear if span is None else linear @ span.T

@@ -31,7 +31,8 @@ class MethodCard:
         Which law tests apply: "idempotent", "equivariant", "recoding", "duplicates", "streams",
         "null" (data without confounding come back unchanged).
     needs : tuple of str
-        "outcome" or "levels" (categorical confounders only).
+        "outcome", "levels" (categorical confounders only) or "pairs" (films of one patient at
+        several levels; the laws below are then met in the tests of the method).
     streams : bool
         Fits from `CellMoments` alone.
     second_moments : bool

@@ -92,31 +92,35 @@ class LEACE(Method):
         if d <= n:
             m = cell_moments(z, c, given=given, weights=weights, patients=patients)
             return self.fit_moments(m, seed=seed)
-        middle = z.mean(axis=0, dtype=np.float64)
-        span = np.linalg.qr((z - middle).T.astype(np.float64))[0]
+        middle, span = own_span(z)
         m = cell_moments((z - middle) @ span, c, given=given, weights=weights, patients=patients)
-        inner = self.fit_moments(m, seed=seed, ambient=d)
-        left, right, centre = (t.numpy() for t in (inner.left, inner.right, inner.centre))
-        return AffineMap(span @ left, right @ span.T, middle + span @ centre)
+        return lifted(self.fit_moments(m, seed=seed, ambient=d), middle, span)
 
     def fit_moments(
         self, m: CellMoments, *, seed: int = 0, ambient: int | None = None
     ) -> AffineMap:
         """Fit from streamed or merged moments whose cells are the strata."""
+        # P = I - L U Uᵀ L⁻¹ with Σ = L Lᵀ and U the left singular vectors of L⁻¹ A: the same
+        # projection as with the symmetric root, since any two roots differ by a rotation.
+        lower, lower_inverse, u = self.erased(m, seed=seed, ambient=ambient)
+        return AffineMap(lower @ u, u.T @ lower_inverse, m.centre)
+
+    def erased(
+        self, m: CellMoments, *, seed: int, ambient: int | None = None
+    ) -> tuple[Float[ndarray, "d r"], Float[ndarray, "r d"], Float[ndarray, "r j"]]:
+        """Return a root of the covariance, its inverse, and the whitened directions that go."""
         strata = m.within()
         within = np.add.reduce([s.share * s.zz for s in strata])  # Σ = Σ_s π_s Σ_zz|s
         sigma = shrunk(within, self.shrinkage, m.effective_size, ambient=ambient)
         lower, lower_inverse = root(sigma)
         target = self.target(strata, m.width)
 
-        # P = I - L U Uᵀ L⁻¹ with Σ = L Lᵀ and U the left singular vectors of L⁻¹ A: the same
-        # projection as with the symmetric root, since any two roots differ by a rotation.
         if self.rank == "full":  # relative to the largest canonical correlation
             u, size, _ = np.linalg.svd(lower_inverse @ target, full_matrices=False)
             u = u[:, size > 1e-10 * size.max(initial=0.0)]
         else:
             u = significant(lower_inverse, target, within, m.effective_size, seed=seed)
-        return AffineMap(lower @ u, u.T @ lower_inverse, m.centre)
+        return lower, lower_inverse, u
 
     def target(self, strata: list[Stratum], width: int) -> Float[ndarray, "d q"]:
         """Return A: the cross-covariances with the whitened design that must vanish."""
@@ -129,6 +133,20 @@ class LEACE(Method):
         cc = np.add.reduce([s.share * s.cc for s in strata])
         whitened: ndarray = zc @ inverse_root(cc)
         return whitened
+
+
+def own_span(z: Float[ndarray, "n d"]) -> tuple[Float[ndarray, " d"], Float[ndarray, "d n"]]:
+    """Return the mean, and an orthonormal basis of what the rows differ in; for d > n."""
+    middle = z.mean(axis=0, dtype=np.float64)
+    return middle, np.linalg.qr((z - middle).T.astype(np.float64))[0]
+
+
+def lifted(
+    inner: AffineMap, middle: Float[ndarray, " d"], span: Float[ndarray, "d n"]
+) -> AffineMap:
+    """Return the map of the whole space that does in a span what the inner one does there."""
+    left, right, centre = (t.numpy() for t in (inner.left, inner.right, inner.centre))
+    return AffineMap(span @ left, right @ span.T, middle + span @ centre)
 
 
 def significant(

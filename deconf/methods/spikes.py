@@ -47,7 +47,7 @@ def spikes(
     """
     d = sigmas.shape[1]
     ample = d / sizes <= CROWDED
-    if ample.sum() < 2:
+    if ample.sum() < 2 or not sigmas[ample].any():  # too few rows, or an embedding that is constant
         none = Spikes(np.zeros(0), np.zeros((0, 0)))
         return np.zeros((d, 0)), np.zeros((0, d)), [none] * len(sizes)
     lower, inverse = root(sigmas[ample].mean(axis=0))

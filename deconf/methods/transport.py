@@ -24,6 +24,7 @@ from numpy import ndarray
 from deconf.errors import SettingsError
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap, MixtureMap
 from deconf.maths.moments import Given
+from deconf.maths.shrinkage import SINGULAR, power
 from deconf.methods.aligned import Aligned, membership
 from deconf.methods.base import Method, MethodCard, as_arrays, methods, tensor
 from deconf.methods.leace import LEACE
@@ -33,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 FEWEST = 4  # coordinates below which nothing worth the name of an embedding is left
 WISHED = 16  # coordinates for which levels are merged, down to two groups of them
-SINGULAR = 1e-9  # variance relative to the largest below which a coordinate counts as constant
 
 
 @methods.register(
@@ -193,7 +193,7 @@ def merged(m: LevelMoments, patients: float) -> LevelMoments:
     weight, weight2 = m.weight[:, strata], m.cells.weight2.reshape(m.weight.shape)[:, strata]
     within = m.cells.scatter.sum(axis=0) / m.cells.weight.sum()
     shrunk = 0.99 * within + 0.01 * np.trace(within) / len(within) * np.eye(len(within))
-    mean, total = m.effects()[0] @ _power(shrunk, -0.5), m.weight.sum(axis=1)
+    mean, total = m.effects()[0] @ power(shrunk, -0.5), m.weight.sum(axis=1)
 
     def smallest() -> float:
         kish = [weight[g].sum(axis=0) ** 2 / weight2[g].sum(axis=0).clip(1e-300) for g in groups]
@@ -219,15 +219,8 @@ def monge(sigma: Float[ndarray, "r r"], reference: Float[ndarray, "r r"]) -> Flo
 
     A = S^-1 (S reference S)^1/2 S^-1,  S = sigma^1/2.
     """
-    root, inverse = _power(sigma, 0.5), _power(sigma, -0.5)
-    out: ndarray = inverse @ _power(root @ reference @ root, 0.5) @ inverse
-    return out
-
-
-def _power(sigma: Float[ndarray, "r r"], exponent: float) -> Float[ndarray, "r r"]:
-    values, vectors = np.linalg.eigh(sigma)
-    floor = SINGULAR * max(values[-1], np.finfo(float).tiny)
-    out: ndarray = (vectors * np.maximum(values, floor) ** exponent) @ vectors.T
+    root, inverse = power(sigma, 0.5), power(sigma, -0.5)
+    out: ndarray = inverse @ power(root @ reference @ root, 0.5) @ inverse
     return out
 
 
@@ -276,6 +269,6 @@ def _strata(
     told, prior = np.zeros_like(source), np.zeros(weight.shape)
     for level in range(len(source)):
         pooled = np.einsum("s,sqr->qr", weight[level] / weight[level].sum(), own[level])
-        told[level] = source[level] @ _power(pooled, -1.0)
+        told[level] = source[level] @ power(pooled, -1.0)
         prior[level] = np.log(share) - 0.5 * np.einsum("sr,sr->s", told[level], source[level])
     return told, prior

@@ -15,7 +15,7 @@ from deconf.evidence.calibration import calibration_error, calibration_slope
 from deconf.evidence.environments import discordant_aurocs, sweep, training_risk
 from deconf.evidence.folds import folds_of, half_split
 from deconf.evidence.judged import WORST, judged
-from deconf.evidence.lost import effective_rank, outside_span, unasked
+from deconf.evidence.lost import effective_rank, lost, outside_span, unasked
 from deconf.evidence.tasks import Measure, Scores, Task, measures
 from deconf.maths.intervals import patient_weights
 from deconf.probes.cells import Levels
@@ -225,6 +225,19 @@ def test_twins_differ_by_nothing_in_every_draw():
     assert np.isnan(cells["raw", "AUROC", "pooled"]["difference"])
 
 
+def test_beside_a_difference_stands_the_smallest_that_would_have_been_found():
+    sizes = {}
+    for n in (400, 1600):
+        t = task(3, n=n)
+        raw, rng = scores(t, 3), np.random.default_rng(0)
+        other = Scores(raw.logit + rng.normal(size=n), raw.base)
+        cell = table(t, {"raw": raw, "other": other})["other", "AUROC", "pooled"]
+        error = (cell["difference_high"] - cell["difference_low"]) / (2 * 1.96)
+        assert cell["detectable"] == pytest.approx(2.8 * error, rel=0.15)  # z(.975) + z(.8)
+        sizes[n] = cell["detectable"]
+    assert sizes[1600] == pytest.approx(sizes[400] / 2, rel=0.35)
+
+
 def test_a_difference_is_taken_on_the_films_that_both_have_scored():
     t = task(2, n=400)
     raw = scores(t, 2)
@@ -388,3 +401,37 @@ def test_leakage_is_measured_on_half_of_the_patients_unless_one_fold_is_enough()
     many = Cohort.read(pd.DataFrame({"ill": [0, 1] * 5100}), outcome="ill")
     parts = folds_of(many, None, 5, 0)
     assert half_split(many, parts, None, 0) is parts[0]
+
+
+def looked_up(seed: int, *, gone: bool) -> pd.DataFrame:
+    """Twelve columns before and after: other noise of the same size, and c0 gone or not."""
+    rng = np.random.default_rng(seed)
+    n, width = 300, 12
+    table = pd.DataFrame({f"c{k}": rng.integers(2, size=n) for k in range(width)})
+    signal, noise, other = 1.5 * table.to_numpy(), *rng.standard_normal((2, n, width))
+    raw, clean = signal + noise, signal + 0.9 * noise + np.sqrt(1 - 0.9**2) * other
+    clean[:, 0] = rng.standard_normal(n) if gone else clean[:, 0]
+    found = lost(
+        {"raw": raw, "clean": clean}, {"raw": raw, "clean": raw}, table, np.arange(n),
+        list(table), reference="raw", draws=500, seed=seed,
+    )  # fmt: skip
+    assert found.loc[found["representation"] == "raw", "difference_q"].isna().all()
+    return found[(found["representation"] == "clean") & (found["metric"] == "AUROC")]
+
+
+def test_a_lost_column_is_told_among_many_that_were_looked_at():
+    q = looked_up(0, gone=True).set_index("what")["difference_q"]
+    assert q.idxmin() == "c0"
+    assert q["c0"] < 0.05
+
+
+@pytest.mark.slow
+def test_many_columns_looked_at_by_chance_do_not_make_a_loss():
+    """Twelve intervals leave out zero somewhere half of the time; q-values one time in twenty."""
+    outside, told = 0, 0
+    for seed in range(10):
+        own = looked_up(seed, gone=False)
+        outside += bool(((own["difference_low"] > 0) | (own["difference_high"] < 0)).any())
+        told += bool((own["difference_q"] < 0.05).any())
+    assert told <= 2
+    assert told < outside

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import cdist
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.metrics import roc_auc_score
 
 from deconf.errors import SettingsError
 from deconf.maths.moments import Given
@@ -200,3 +202,47 @@ def test_neighbours_mix_scanners_after_and_not_before():
 def test_an_unknown_reading_is_refused():
     with pytest.raises(SettingsError, match="read is 'image' or 'record', not 'pixels'"):
         Aligned(read="pixels")
+
+
+def two_confounders(n, seed):
+    """Four sites and two scanners that hardly overlap: some joint cells hold an image or two."""
+    rng = np.random.default_rng(seed)
+    site, ill = rng.choice(4, size=n, p=[0.45, 0.35, 0.15, 0.05]), rng.integers(2, size=n)
+    chance = np.array([0.9, 0.1, 0.95, 0.03])[site] + 0.1 * (ill - 0.5)
+    portable = (rng.random(n) < np.clip(chance, 0.01, 0.99)).astype(int)
+    z = rng.normal(size=(n, 10))
+    z[:, 0] += 2 * ill
+    z[:, 1:] += 2 * np.random.default_rng(5).normal(size=(4, 9))[site]
+    z[:, 4] += 2 * portable
+    z[:, 6] *= 1 + portable
+    z[:, 7] *= np.array([1.0, 1.5, 1.0, 0.7])[site]
+    hot, mobile = np.eye(4)[site], np.eye(2)[portable]
+    both = (hot[:, 1:, None] * mobile[:, None, 1:]).reshape(n, -1)  # as `Encoding.encode` has it
+    return z, site, portable, ill, np.hstack([hot, mobile, both])
+
+
+def test_two_confounders_with_thin_joint_cells_are_both_aligned_and_the_disease_stays():
+    z, site, portable, ill, c = two_confounders(4000, 97)
+    new, there, mobile, sick, _ = two_confounders(4000, 98)
+    assert np.bincount(site * 4 + portable * 2 + ill).min() < 10
+    found = {}
+    for method in (LEACE(), Aligned()):
+        fitted = method.fit(z, c, given=Given(ill))
+        a, b = apply(fitted, z), apply(fitted, new)
+        told = {}
+        for name, old, wanted in (("site", site, there), ("portable", portable, mobile)):
+            said = QuadraticDiscriminantAnalysis(reg_param=1e-3).fit(a, old).predict_proba(b)
+            told[name] = np.mean(
+                [
+                    roc_auc_score(wanted[sick == s] == k, said[sick == s, k])
+                    for s in (0, 1)
+                    for k in range(said.shape[1])
+                ]
+            )
+        reader = QuadraticDiscriminantAnalysis(reg_param=1e-3).fit(a, ill)
+        told["ill"] = roc_auc_score(sick, reader.predict_proba(b)[:, 1])
+        found[type(method).__name__] = told
+    for name in ("site", "portable"):
+        assert found["Aligned"][name] < found["LEACE"][name] - 0.02
+        assert found["Aligned"][name] < 0.57
+    assert found["Aligned"]["ill"] > 0.9

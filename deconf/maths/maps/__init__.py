@@ -6,6 +6,9 @@ Every kind of map is imported here, so that `from_spec` knows all of them wherev
 from deconf.maths.maps.adapter import Adapter, Residual
 from deconf.maths.maps.affine import AffineMap
 from deconf.maths.maps.base import KINDS, Chain, EmbeddingMap, from_spec
+from deconf.maths.maps.combat import ComBatMap
+from deconf.maths.maps.counterfactual import CounterfactualMap
+from deconf.maths.maps.kernel import KernelMap
 from deconf.maths.maps.level import LevelMap, recorded
 from deconf.maths.maps.mixture import MixtureMap
 
@@ -14,7 +17,10 @@ __all__ = [
     "Adapter",
     "AffineMap",
     "Chain",
+    "ComBatMap",
+    "CounterfactualMap",
     "EmbeddingMap",
+    "KernelMap",
     "LevelMap",
     "MixtureMap",
     "Residual",

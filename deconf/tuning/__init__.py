@@ -1,0 +1,1 @@
+"""Encoders trained further: low-rank corrections or all weights, judged by fresh attackers."""

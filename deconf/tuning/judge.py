@@ -1,0 +1,185 @@
+"""Which epoch is taken: a fresh attacker and a fresh head on held-out training patients say so.
+
+An adversary's own loss is no evidence that it cannot be beaten: one that was outrun reports the
+same chance as one that has nothing left to read.  So after every epoch attackers that had no part
+in the training learn from half of the held-out patients and read the other half.  An epoch is
+eligible while the outcome, read within levels, has not lost more than the budget; of those the
+least readable is taken, and none where no one is better than the untouched encoder by a margin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from deconf.causal.invariance import Invariance
+from deconf.cohort.splits import patient_folds
+from deconf.errors import CohortError
+from deconf.maths import kinds
+from deconf.maths.design import design, levels_of
+from deconf.maths.intervals import stratified_auroc
+from deconf.maths.threads import one_thread
+from deconf.probes.head import choose_strength, fit_head
+from deconf.probes.leakage import leakage
+
+ATTACKERS = ("logistic", "boosted")
+MARGIN = 0.02  # AUROC by which an epoch must be less readable than the untouched encoder
+CHANCE = 0.53  # nothing is left worth another epoch
+PATIENCE = 3  # epochs without a better one after which training ends
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be made unreadable: codes (n,), -1 where not recorded, within strata (n,)."""
+
+    name: str
+    codes: Int[ndarray, " n"]
+    strata: Int[ndarray, " n"]
+
+
+def targets_of(
+    table: pd.DataFrame, invariances: Sequence[Invariance], outcomes: Sequence[str]
+) -> list[Target]:
+    """Return what each independence asks to be made unreadable; numbers count by their terciles."""
+    found = []
+    for invariance in invariances:
+        if not invariance.is_needed:
+            continue
+        arrays = design(table, invariance.confounders, invariance.given, outcomes=outcomes)
+        levels = levels_of(arrays.c)
+        if levels is None:
+            cuts = np.unique(np.quantile(arrays.c[:, 0], [1 / 3, 2 / 3]))
+            levels = np.searchsorted(cuts, arrays.c[:, 0])
+        codes, strata = np.full(len(table), -1), np.zeros(len(table), dtype=np.int64)
+        codes[arrays.rows], strata[arrays.rows] = levels, arrays.given.codes
+        found.append(Target(", ".join(invariance.confounders), codes, strata))
+    return found
+
+
+def outcomes_of(table: pd.DataFrame, names: Sequence[str]) -> Float[ndarray, "n q"] | None:
+    """Return the outcomes of two classes as 0, 1 and nan, or None where there is none."""
+    columns = []
+    for name in names:
+        found, levels = kinds.codes(table[name])
+        if len(levels) == 2:
+            columns.append(np.where(found >= 0, found, np.nan).astype(float))
+    return np.stack(columns, axis=1) if columns else None
+
+
+@dataclass(frozen=True)
+class Score:
+    """How an encoder did: AUROC of the strongest attacker, of the outcome within levels.
+
+    ``task`` is nan where there is no outcome of two classes.
+    """
+
+    leak: float
+    task: float
+
+    def __str__(self) -> str:
+        task = "" if np.isnan(self.task) else f", outcome within levels at {self.task:.3f}"
+        return f"confounder read at {self.leak:.3f}{task}"
+
+
+@dataclass
+class Judge:
+    """Scores encoders by their embeddings of the held-out patients, and remembers the scores.
+
+    Parameters
+    ----------
+    targets : sequence of Target
+        Of the held-out rows.
+    outcome : (n,) of 0, 1 and nan, or None
+    patients : (n,)
+    budget : float
+    """
+
+    targets: Sequence[Target]
+    outcome: Float[ndarray, " n"] | None
+    patients: ndarray
+    budget: float
+    seed: int = 0
+    raw: Score | None = None
+    epochs: list[Score] = field(default_factory=list)
+
+    def score(self, z: Float[ndarray, "n d"]) -> Score:
+        """Return how well fresh attackers and a fresh head read an embedding.
+
+        Raises
+        ------
+        CohortError
+            Too few patients are held out for an attacker to learn and be judged.
+        """
+        with one_thread(z.size):
+            leaks = [self._leak(z, target) for target in self.targets]
+            return Score(max(leaks), self._task(z))
+
+    def _leak(self, z: ndarray, target: Target) -> float:
+        use = target.codes >= 0
+        found = leakage(
+            z[use], target.codes[use], target.strata[use], self.patients[use],
+            attackers=ATTACKERS, permutations=20, bootstraps=20, seed=self.seed,
+        )  # fmt: skip
+        if found.reason:
+            raise CohortError(
+                f"no fresh attacker can judge {target.name!r} on {int(use.sum()):,} held-out "
+                f"films ({found.reason}), and without one no training may be believed. Bring more "
+                "patients, or use a method with tune='none'."
+            )
+        return float(found.estimate.estimate)
+
+    def _task(self, z: ndarray) -> float:
+        """Return the AUROC of the outcome within levels, by a head cross-fitted in two halves."""
+        if self.outcome is None:
+            return float("nan")
+        rows = np.flatnonzero(~np.isnan(self.outcome) & (self.targets[0].codes >= 0))
+        y, who, levels = self.outcome[rows], self.patients[rows], self.targets[0].codes[rows]
+        if len(np.unique(y)) < 2 or len(np.unique(who)) < 4:
+            return float("nan")
+        said = np.full(len(rows), np.nan)
+        for train, test in patient_folds(who, 2, strata=y, seed=self.seed):
+            if len(np.unique(y[train])) < 2:
+                return float("nan")
+            own = z[rows[train]]
+            strength = choose_strength(own, y[train], patients=who[train], seed=self.seed)
+            score = fit_head(own, y[train], strength=strength).score(z[rows[test]])
+            said[test] = (score - score.mean()) / (score.std() or 1.0)
+        return stratified_auroc(said, y, levels)
+
+    @property
+    def best(self) -> int | None:
+        """The epoch to take, from 0; None where none is better than the untouched encoder."""
+        raw = self.raw
+        if raw is None:
+            return None
+        eligible = [
+            i for i, one in enumerate(self.epochs)
+            if one.leak < raw.leak - MARGIN and not one.task < raw.task - self.budget
+        ]  # fmt: skip
+        return min(eligible, key=lambda i: self.epochs[i].leak, default=None)
+
+    def enough(self) -> bool:
+        """Whether more epochs are not worth their time."""
+        best = self.best
+        if best is None:
+            return False
+        return self.epochs[best].leak < CHANCE or len(self.epochs) - 1 - best >= PATIENCE
+
+    def save(self, path: Path) -> None:
+        """Write the scores, whole or not at all."""
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps([asdict(one) for one in self.epochs]), encoding="utf-8")
+        part.replace(path)
+
+    def load(self, path: Path, epochs: int) -> None:
+        """Read the scores of the epochs that are finished; a later one will be trained again."""
+        if path.is_file():
+            known = [Score(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
+            self.epochs = known[:epochs]

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from PIL import Image
+from safetensors.torch import load_file
+
+import deconf
+import deconf.tuning.encoder as own
+from deconf.encoders import Preprocess, Tune
+from deconf.errors import CohortError, ReadError, SettingsError
+from deconf.maths.moments import Given
+from deconf.methods import LEACE, Paired
+from deconf.methods.base import methods
+from deconf.probes.leakage import leakage
+from deconf.tuning.encoder import mapped, pairs_of, tune_encoder
+from deconf.tuning.images import Images
+from deconf.tuning.judge import Judge, Target
+from tests.tuning.films import cohort, encoder, films, outcome, target
+
+FAST = Tune("full", epochs=5, batch=20, learning_rate=1e-3)
+
+
+def erased(of):
+    """Return the closed form that follows, as the front would fit it: by pairs where there are."""
+    asked = target(of)
+    has_pairs = len(np.unique(of.patients)) < len(of)
+
+    def clean(z, rows):
+        c = asked.codes[rows].astype(float)
+        if has_pairs:
+            return Paired().fit(z, c, patients=of.patients[rows])
+        return LEACE().fit(z, c, given=Given(asked.strata[rows]), patients=of.patients[rows])
+
+    return clean
+
+
+def tuned(of, how=FAST, start=None, **more):
+    settings = {"clean": erased(of), "outcome": outcome(of), **more}
+    return tune_encoder(start or encoder(), of, [target(of)], how, **settings)
+
+
+def left(one, of, new):
+    """Return what fresh attackers read of new patients behind the closed form."""
+    fitted = erased(of)(one.embed(of), np.arange(len(of)))
+    asked = target(new)
+    z = mapped(fitted, one.embed(new))
+    return leakage(
+        z, asked.codes, asked.strata, attackers=("logistic", "boosted"), permutations=40
+    ).estimate
+
+
+# ---------------------------------------------------------------- what it is for
+
+
+def test_pairs_make_new_patients_less_readable_and_the_task_stays():
+    train, new = cohort(200), cohort(800, seed=98, both=False)
+    start = encoder()
+    before = start.digest
+    done = tuned(train, start=start, objective="pairs")
+    assert not done.is_untouched
+    assert "full, pairs" in done.reasons[0]
+    assert start.digest == before == done.encoder.tuned_from
+    raw, clean = (left(one, train, new) for one in (start, done.encoder))
+    assert clean.high < raw.low
+    z = done.encoder.embed(new)
+    assert Judge([target(new)], outcome(new), new.patients, 0.02).score(z).task > 0.95
+    assert [p.requires_grad for p in done.encoder.parameters()] == [
+        p.requires_grad for p in start.parameters()
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_an_adversary_makes_new_patients_less_readable(mode):
+    train, new = cohort(600, both=False), cohort(1000, seed=98, both=False)
+    rate = 3e-3 if mode == "lora" else 1e-3
+    done = tuned(train, Tune(mode, epochs=12, batch=20, learning_rate=rate))
+    assert not done.is_untouched
+    assert left(done.encoder, train, new).estimate < left(encoder(), train, new).estimate - 0.03
+
+
+def test_where_no_epoch_is_better_the_very_encoder_comes_back_and_that_is_said():
+    start = encoder()
+    how = Tune("lora", epochs=1, batch=20, learning_rate=1e-9)
+    done = tuned(cohort(200), how, start, objective="pairs")
+    assert done.encoder is start
+    assert done.is_untouched
+    assert "left untouched: in 1 epochs of lora none" in done.reasons[0]
+
+
+def test_where_nothing_can_be_read_nothing_is_trained():
+    of = cohort(120)
+    blind = deconf.load_encoder(
+        torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(1, 2)),
+        preprocess=Preprocess(height=16, width=16, channels=1),
+    )
+    with torch.no_grad():
+        blind.module[2].weight.zero_()
+    done = tuned(of, start=blind, objective="pairs")
+    assert done.encoder is blind
+    assert "nothing to remove" in done.reasons[0]
+
+
+def test_only_corrections_are_trained_and_batch_norm_keeps_its_statistics():
+    start = encoder()
+    done = tuned(cohort(200), Tune("lora", rank=2, epochs=3, batch=20, budget=1.0), start,
+                 objective="pairs")  # fmt: skip
+    assert not done.is_untouched
+    pairs = zip(start.module.state_dict().items(), done.encoder.module.state_dict().values(),
+                strict=True)  # fmt: skip
+    for (name, before), after in pairs:
+        is_corrected = name in ("body.3.weight", "body.7.weight", "body.10.weight")
+        assert torch.equal(before, after) != is_corrected, name
+        if is_corrected:
+            change = (after - before).flatten(1)
+            assert int(torch.linalg.matrix_rank(change, rtol=1e-4)) <= 2
+
+
+# ---------------------------------------------------------------- resumed to the same bits
+
+SOON = Tune("full", epochs=2, batch=8, learning_rate=1e-3, budget=1.0)  # five steps an epoch
+KILLED = """
+import os, signal, sys
+from tests.tuning.films import Small
+from tests.tuning.test_encoder import resumable
+left = 8
+whole = Small.forward
+def forward(self, x):
+    global left
+    left -= self.training
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(self, x)
+Small.forward = forward
+resumable(sys.argv[1])
+"""
+
+
+def resumable(folder):
+    torch.set_num_threads(1)
+    own.EVERY = 2
+    return tuned(cohort(60), SOON, objective="pairs", checkpoint=folder)
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(own, "EVERY", 2)
+    threads = torch.get_num_threads()
+    whole = resumable(tmp_path / "whole")
+    root = Path(__file__).parents[2]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "cut")],
+        capture_output=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = load_file(tmp_path / "cut" / "last.safetensors")
+    assert (len(left["history"]), int(left["step"])) == (1, 2)  # inside the second epoch
+    steps = []
+    loss = own.Run.loss
+    monkeypatch.setattr(own.Run, "loss", lambda *a: steps.append(1) or loss(*a))
+    resumed = resumable(tmp_path / "cut")
+    torch.set_num_threads(threads)
+    assert len(steps) == 3
+    assert resumed.encoder.digest == whole.encoder.digest
+    assert resumed.reasons == whole.reasons
+    ends = [(tmp_path / run / "last.safetensors").read_bytes() for run in ("whole", "cut")]
+    assert ends[0] == ends[1]  # weights, moments of the optimiser, heads
+
+
+def test_a_finished_run_is_read_back_and_another_run_is_refused(tmp_path, monkeypatch):
+    of = cohort(80)
+    how = Tune("full", epochs=1, batch=20, learning_rate=1e-3, budget=1.0)
+    first = tuned(of, how, objective="pairs", checkpoint=tmp_path)
+    monkeypatch.setattr(own.Run, "loss", lambda *_: pytest.fail("trained again"))
+    again = tuned(of, how, objective="pairs", checkpoint=tmp_path)
+    assert again.reasons == first.reasons
+    assert again.encoder.digest == first.encoder.digest
+    assert not first.is_untouched
+    with pytest.raises(SettingsError, match="a run with another settings: name another folder"):
+        tuned(of, FAST, objective="pairs", checkpoint=tmp_path)
+    with pytest.raises(SettingsError, match="a run with another cohort"):
+        tuned(cohort(80, seed=99), how, objective="pairs", checkpoint=tmp_path)
+
+
+# ---------------------------------------------------------------- images, pairs, what is refused
+
+
+def test_images_are_read_as_the_encoder_reads_them(tmp_path):
+    pictures, table = films(12)
+    names = [f"{i:02d}.png" for i in range(len(pictures))]
+    for name, picture in zip(names, pictures, strict=True):
+        Image.fromarray(picture).save(tmp_path / name)
+    table.assign(image=names).to_csv(tmp_path / "films.csv", index=False)
+    files = deconf.Cohort.read(tmp_path / "films.csv", image="image", patient="patient")
+    arrays = deconf.Cohort.from_arrays(pictures, table, patient="patient")
+    one = encoder()
+    rows = np.array([3, 0, 3, 20])
+    with Images(one, files) as read, Images(one, arrays) as held:
+        read.soon(np.arange(6))
+        assert torch.equal(read[rows], held[rows])
+    (tmp_path / names[5]).write_bytes(b"no film")
+    with Images(one, files) as read, pytest.raises(ReadError, match=r"05\.png"):
+        read[np.array([5])]
+
+
+def test_pairs_are_of_one_patient_and_stratum_at_two_levels():
+    codes = np.array([0, 1, 2, 0, 1, 1, -1, 0])
+    patients = np.array([1, 1, 1, 2, 2, 2, 1, 3])
+    one = Target("x", codes, np.zeros(8, int))
+    found = pairs_of(one, patients, np.arange(8)).tolist()
+    assert found == [[0, 1], [0, 2], [1, 2], [3, 4]]
+    apart = Target("x", codes, np.array([0, 0, 1, 0, 1, 1, 0, 0]))
+    assert pairs_of(apart, patients, np.arange(8)).tolist() == [[0, 1]]
+    assert pairs_of(one, patients, np.array([0, 3, 4])).tolist() == [[3, 4]]
+
+
+def test_too_few_pairs_for_a_batch_and_stored_embeddings_are_refused():
+    with pytest.raises(CohortError, match=r"pairs of films of one patient.*batch takes 64"):
+        tuned(cohort(60), Tune("full"), objective="pairs")
+    z = encoder().embed(cohort(80))
+    of = cohort(80).with_embeddings(z)
+    cleaner = deconf.deconfound("stored", "portable", method=Paired(tune="lora"))
+    with pytest.raises(SettingsError, match=r"'stored' has no encoder.*tune='none'"):
+        cleaner.fit(of)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"mode": "half"}, "'none', 'lora' or 'full', not 'half'"),
+        ({"rank": 0}, "rank is 0"),
+        ({"budget": -1.0}, r"budget is -1\.0"),
+        ({"learning_rate": 0.0}, r"learning_rate is 0\.0"),
+        ({"batch": 10, "accumulate": 4}, "batch of 10 .* 4 equal parts"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(wrong, words):
+    with pytest.raises(SettingsError, match=words):
+        Tune(**wrong)
+    with pytest.raises(SettingsError, match=words):
+        Paired(tune=wrong)
+
+
+# ---------------------------------------------------------------- through the front door
+
+
+def test_the_door_tunes_cleans_saves_loads_folds_and_certifies_its_settings(tmp_path):
+    of, new = cohort(150), cohort(40, seed=99, both=False)
+    cleaner = deconf.deconfound(encoder(), "portable", method=Paired(tune=FAST))
+    assert "150 patients have films at two levels" in str(cleaner.plan(of))
+    clean = cleaner.fit(of)
+    assert clean.reasons[0].startswith("encoder tuned (full, pairs)")
+    assert clean.encoder.tuned_from == encoder().digest
+    z = clean.embed(new)
+    folder = clean.save(tmp_path / "clean")
+    for start in (encoder(), encoder(seed=5)):  # any of its build: the weights are in the folder
+        again = deconf.load(folder, start)
+        assert_array_equal(again.embed(new), z)
+        assert again.encoder.digest == clean.encoder.digest
+    with pytest.raises(SettingsError, match="is built otherwise"):
+        deconf.load(folder, deconf.load_encoder(torch.nn.Linear(3, 2)))
+    with pytest.raises(SettingsError, match="fitted on another encoder: pass it"):
+        deconf.load(folder)
+    x = torch.stack([clean.encoder.preprocess(p) for p in films(40, 99, False)[0]])
+    with torch.inference_mode():
+        np.testing.assert_allclose(clean.fold()(x).numpy(), z, atol=1e-4)
+    (folder / "encoder.safetensors").write_bytes(b"other")
+    with pytest.raises(ReadError, match=r"encoder\.safetensors is missing or was altered"):
+        deconf.load(folder, encoder())
+    plain = deconf.deconfound(encoder(), "portable", method="paired").fit(of).save(folder)
+    assert not (plain / "encoder.safetensors").is_file()  # that of the map before is gone
+    told = cleaner.settings["method"]
+    assert methods[told["name"]](**told["settings"]).tune == told["settings"]["tune"]
+    assert Tune.of(told["settings"]["tune"]) == FAST
+
+
+@pytest.mark.slow
+def test_a_comparison_trains_in_every_fold_and_the_certificate_can_be_made_again():
+    of = cohort(300)
+    how = Tune("full", epochs=3, batch=20, learning_rate=1e-3, budget=1.0)
+    start = encoder()
+    cleaner = deconf.deconfound(start, "portable", method=Paired(tune=how))
+    report = deconf.compare({"raw": start, "tuned": cleaner}, of, folds=2)
+    frame = report.to_frame()
+    assert set(frame[frame["representation"] == "tuned"]["status"]) == {"ok"}
+    clean = cleaner.fit(of)
+    assert deconf.verify(clean, of).passed
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_a_vision_transformer_is_tuned_in_bfloat16_on_a_gpu():
+    from benchmarks.tune import measured
+
+    found = measured("vit_base_patch16_224", "lora", batch=64, steps=8, device="cuda")
+    assert found["precision"] == "bfloat16"
+    assert found["samples_per_s"] > 0
+
+
+def test_the_benchmark_runs_on_a_small_net_on_the_cpu():
+    from benchmarks.tune import measured
+
+    found = measured("vit_tiny_patch16_224", "lora", batch=2, steps=1, device="cpu", size=32)
+    assert found["precision"] == "float32"
+    assert 0 < found["trained"] < 1_000_000 < 5_000_000
+    assert found["samples_per_s"] > 0

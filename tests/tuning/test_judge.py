@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deconf.errors import CohortError
+from deconf.tuning.judge import Judge, Score, Target
+
+
+def judge(*epochs, raw=(0.9, 0.8), budget=0.02):
+    scores = [Score(*one) for one in epochs]
+    return Judge([], None, np.zeros(0), budget, raw=Score(*raw), epochs=scores)
+
+
+def test_the_least_readable_epoch_within_the_budget_is_taken():
+    assert judge((0.7, 0.79), (0.5, 0.6), (0.6, 0.781), (0.65, 0.9)).best == 2
+    assert judge((0.7, 0.79), (0.5, 0.6), budget=0.3).best == 1
+    assert judge((0.7, float("nan")), raw=(0.9, float("nan"))).best == 0
+
+
+def test_none_is_taken_where_none_is_better_by_a_margin():
+    assert judge((0.89, 0.9), (0.5, 0.7)).best is None
+    assert judge().best is None
+
+
+def test_training_ends_at_chance_or_when_three_epochs_bring_nothing():
+    assert judge((0.52, 0.8)).enough()
+    assert not judge((0.6, 0.8), (0.7, 0.8), (0.7, 0.8)).enough()
+    assert judge((0.6, 0.8), (0.7, 0.8), (0.7, 0.8), (0.7, 0.8)).enough()
+    assert not judge((0.95, 0.8), *[(0.9, 0.8)] * 5).enough()
+
+
+def test_scores_are_kept_and_an_epoch_that_is_trained_again_is_forgotten(tmp_path):
+    own = judge((0.7, 0.8), (0.6, float("nan")))
+    own.save(tmp_path / "scores.json")
+    again = judge()
+    again.load(tmp_path / "scores.json", 2)
+    assert str(again.epochs) == str(own.epochs)
+    again.load(tmp_path / "scores.json", 1)
+    assert len(again.epochs) == 1
+    assert [f.name for f in tmp_path.iterdir()] == ["scores.json"]
+
+
+def test_a_trace_and_a_disease_are_seen_and_the_disease_within_levels_only():
+    rng = np.random.default_rng(0)
+    level, ill = rng.integers(2, size=(2, 300))
+    z = rng.normal(size=(300, 4))
+    own = Judge([Target("x", level, np.zeros(300, int))], ill.astype(float), np.arange(300), 0.02)
+    nothing = own.score(z)
+    z[:, 0] += 3 * level
+    shortcut = Judge([own.targets[0]], level.astype(float), np.arange(300), 0.02)
+    assert nothing.leak < 0.62 < 0.9 < own.score(z).leak
+    assert np.isnan(shortcut.score(z).task)  # nobody is ill but the films of one level
+    z[:, 1] += 2 * ill
+    assert own.score(z).task > 0.85
+
+
+def test_too_few_held_out_patients_are_told():
+    own = Judge([Target("portable", np.arange(6) % 2, np.zeros(6, int))], None, np.arange(6), 0.02)
+    with pytest.raises(CohortError, match=r"can judge 'portable' on 6 held-out films.*tune='none'"):
+        own.score(np.zeros((6, 2)))
