@@ -153,7 +153,7 @@ class Reactions:
                 )
             part = left
         row = part.iloc[0]
-        return Interval(row["estimate"], row["low"], row["high"], row["level"])
+        return Interval(*(float(row[name]) for name in ("estimate", "low", "high", "level")))
 
     def figure(self) -> Figure:
         """Return a figure: score, its direction and embedding, edit by edit, all doses."""
