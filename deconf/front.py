@@ -234,7 +234,7 @@ class Deconfounder:
         if isinstance(self.method, Auto):
             reads = self.method.reads_record or self.at_inference
             chosen = select(
-                z[rows], arrays.c, outcome=None if y is None else y[rows, 0], reads_record=reads,
+                z[rows], arrays.c, outcome=None if y is None else y[rows], reads_record=reads,
                 **common,
             )  # fmt: skip
             return _Fitted(
@@ -246,7 +246,7 @@ class Deconfounder:
             )
         card = methods.card(self.method.registered_name)
         fitted = self.method.fit(
-            z[rows], arrays.c, outcome=None if y is None else y[rows, 0], **common
+            z[rows], arrays.c, outcome=None if y is None else y[rows], **common
         )
         if fitted.needs_confounders and not self.at_inference:
             raise SettingsError(
