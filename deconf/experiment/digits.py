@@ -27,6 +27,7 @@ from numpy import ndarray
 from deconf.cohort.cohort import Cohort
 from deconf.encoders.deconfounded import DeconfoundedEncoder
 from deconf.errors import OverlapWarning, ReadError, SettingsError
+from deconf.experiment.answer import Found, Job
 from deconf.experiment.config import ColoredMNIST, Contender
 from deconf.front import deconfound
 from deconf.maths.intervals import interval, patient_weights
@@ -361,3 +362,14 @@ def text_of(asked: ColoredMNIST, title: str, table: pd.DataFrame, notes: list[st
         ]
         lines.append(f"{name:<{width}}{selection:<15}" + "".join(f"{c:>22}" for c in cells))
     return "\n".join([*lines, "", *notes])
+
+
+def answered(job: Job) -> Found:
+    """Answer a config of this kind."""
+    digits = job.config.colored_mnist
+    if digits is None:
+        raise ValueError("kind 'colored_mnist' needs a table of its own")
+    if job.quick:
+        digits = digits.model_copy(update={"splits": 2})
+    table, told = run_colored_mnist(digits, seed=job.config.seed, progress=job.progress)
+    return Found(table, text_of(digits, job.config.title, table, told))

@@ -12,6 +12,7 @@ import pandas as pd
 import deconf
 from deconf.cohort.cohort import Cohort
 from deconf.errors import NotIdentified, ReadError
+from deconf.experiment.answer import Found, Job
 from deconf.experiment.config import Asked, Config, Effects
 from deconf.hypotheses.result import Effect
 from deconf.maths.multiplicity import holm
@@ -175,3 +176,8 @@ def _log_ratio(found: Effect) -> tuple[float, float]:
     if ratio is None:
         return found.per_sd.estimate, (found.per_sd.high - found.per_sd.low) / 3.92
     return math.log(ratio.estimate), (math.log(ratio.high) - math.log(ratio.low)) / 3.92
+
+
+def answered(job: Job) -> Found:
+    """Answer a config of this kind."""
+    return Found(*run_effects(job.films, job.config, quick=job.quick, progress=job.progress))

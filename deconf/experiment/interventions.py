@@ -13,7 +13,9 @@ import deconf
 from deconf.cohort.cohort import Cohort
 from deconf.cohort.splits import patient_split, strata
 from deconf.errors import OverlapWarning, SettingsError, did_you_mean, listing
+from deconf.experiment.answer import Found, Job
 from deconf.experiment.config import Config, EditSetting
+from deconf.experiment.data import encoder_of
 from deconf.hypotheses import interventions as known
 from deconf.hypotheses.interventions import Intervention
 from deconf.hypotheses.reactions.result import Reactions
@@ -129,3 +131,18 @@ def _text(config: Config, found: Reactions, learnt: Cohort, clean: Any) -> str:
                 f"{row['verdict']}, {row['films']} films: {row['setting']}"
             )
     return "\n".join(lines)
+
+
+def answered(job: Job) -> Found:
+    """Answer a config of this kind."""
+    data = job.config.data
+    if data is None or data.images is None:
+        raise ValueError("kind 'interventions' needs [data.images]")
+    table, text, reactions = run_interventions(
+        job.films,
+        job.config,
+        encoder_of(data.images),
+        quick=job.quick,
+        progress=job.progress,
+    )
+    return Found(table, text, {"figure.png": reactions.save})

@@ -21,6 +21,7 @@ from numpy import ndarray
 from deconf import scm
 from deconf.cohort.cohort import Cohort
 from deconf.errors import ReadError
+from deconf.experiment.answer import Found, Job
 from deconf.experiment.config import Config
 from deconf.maths.intervals import Interval, bootstrap
 from deconf.resources import development_data
@@ -204,3 +205,8 @@ def _text(config: Config, table: pd.DataFrame, train: int) -> str:
             told = f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]"
             lines.append(f"  {row.method:<44}{told:>22}{row.worst_in_twenty:>9.2f}")
     return "\n".join(lines)
+
+
+def answered(job: Job) -> Found:
+    """Answer a config of this kind."""
+    return Found(*run_morpho(job.config, quick=job.quick, progress=job.progress))

@@ -22,6 +22,7 @@ from deconf.cohort.cohort import Cohort
 from deconf.cohort.splits import patient_folds, strata
 from deconf.errors import OverlapWarning
 from deconf.evidence.environments import joined
+from deconf.experiment.answer import Found, Job
 from deconf.experiment.config import Config, Outcomes
 from deconf.front import deconfound
 from deconf.maths.intervals import interval, patient_weights, stratified_aurocs
@@ -338,3 +339,9 @@ def figure(table: pd.DataFrame, path: Path) -> None:
     fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=5,
                frameon=False)  # fmt: skip
     fig.savefig(path, dpi=130)
+
+
+def answered(job: Job) -> Found:
+    """Answer a config of this kind."""
+    table, text = run_outcomes(job.films, job.config, quick=job.quick, progress=job.progress)
+    return Found(table, text, {"figure.png": lambda path: figure(table, path)})

@@ -20,6 +20,7 @@ import deconf
 from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder
 from deconf.encoders.deconfounded import DeconfoundedEncoder
+from deconf.experiment.answer import Found, Job
 from deconf.experiment.config import Config
 from deconf.maths.intervals import Interval, interval, patient_weights, weighted_aurocs
 from deconf.probes.head import Head, choose_strength, fit_head
@@ -228,3 +229,8 @@ def _text(config: Config, table: pd.DataFrame) -> str:
             told = [f"floor {r.floor:.2f}, {r.verdict}" for r in part.itertuples()]
             lines.append(f"{'':<62}" + "".join(f"{c:>20}" for c in told))
     return "\n".join(lines)
+
+
+def answered(job: Job) -> Found:
+    """Answer a config of this kind."""
+    return Found(*run_phantom(job.config, quick=job.quick, progress=job.progress))

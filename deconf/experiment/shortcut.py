@@ -19,6 +19,7 @@ from numpy import ndarray
 from deconf.causal.weights import balancing_weights
 from deconf.cohort.cohort import Cohort
 from deconf.cohort.splits import patient_split
+from deconf.experiment.answer import Found, Job
 from deconf.experiment.config import Setting, Shortcut
 from deconf.front import deconfound
 from deconf.maths.intervals import (
@@ -203,3 +204,60 @@ def _tabled(setting: str, areas: dict[str, list[ndarray]]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(lines)
+
+
+def answered(job: Job) -> Found:
+    """Answer a config of this kind."""
+    shortcut = job.config.shortcut
+    if shortcut is None:
+        raise ValueError("kind 'shortcut' needs a table of its own")
+    if job.quick:
+        shortcut = shortcut.model_copy(update={"splits": 2})
+    table, told = run_shortcut(job.films, shortcut, seed=job.config.seed, progress=job.progress)
+    text = _text(job.config, job.films, table, [*job.notes, *told])
+    return Found(table, text, {"figure.png": lambda path: figure(table, path)})
+
+
+def _text(config: Config, cohort: Cohort, table: pd.DataFrame, notes: list[str]) -> str:
+    lines = [
+        config.title,
+        f"{len(cohort):,} films of {len(np.unique(cohort.patients)):,} patients; encoder: "
+        f"{config.encoder}.",
+        "AUROC of disease on test patients, mean over splits [95 % over patients]; the last column "
+        "is how well the disease score tells the confounder among films alike in disease.",
+    ]
+    for setting, part in table.groupby("setting", sort=False):
+        lines += ["", f"{setting} training films per kind"]
+        width = max(len(m) for m in part["method"])
+        metrics = list(dict.fromkeys(part["metric"]))
+        lines.append(" " * (width + 2) + "".join(f"{m:>19}" for m in metrics))
+        for method, rows in part.groupby("method", sort=False):
+            cells = [f"{r.estimate:.3f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
+            lines.append(f"{method:<{width + 2}}" + "".join(f"{c:>19}" for c in cells))
+    return "\n".join([*lines, "", *notes])
+
+
+def figure(table: pd.DataFrame, path: Path) -> None:
+    """Draw aligned and crossed AUROC of every method: a pair that meets is a shortcut unlearnt."""
+    from matplotlib.figure import Figure
+
+    settings = list(dict.fromkeys(table["setting"]))
+    methods = list(dict.fromkeys(table["method"]))
+    fig = Figure(figsize=(5.2 * len(settings), 0.42 * len(methods) + 1.2), layout="constrained")
+    axes = np.atleast_1d(fig.subplots(1, len(settings), sharey=True))
+    colours = {"aligned": "#c8553d", "crossed": "#2a6f97", "within": "#6c757d"}
+    for ax, setting in zip(axes, settings, strict=True):
+        part = table[table["setting"] == setting]
+        for metric, shift in (("aligned", -0.22), ("within", 0.0), ("crossed", 0.22)):
+            rows = part[part["metric"] == metric].set_index("method").loc[methods]
+            y = np.arange(len(methods)) + shift
+            ax.hlines(y, rows["low"], rows["high"], color=colours[metric], lw=1.6, alpha=0.6)
+            ax.plot(rows["estimate"], y, "o", ms=4.5, color=colours[metric], label=metric)
+        ax.axvline(0.5, color="0.6", lw=0.8, ls=":")
+        ax.set(xlim=(0, 1), xlabel="AUROC of disease on test patients", title=setting)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.tick_params(left=False)
+    axes[0].set_yticks(np.arange(len(methods)), methods)
+    axes[0].invert_yaxis()
+    axes[-1].legend(frameon=False, loc="lower left", fontsize=8)
+    fig.savefig(path, dpi=130)

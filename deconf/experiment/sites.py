@@ -12,6 +12,7 @@ import pandas as pd
 import deconf
 from deconf.cohort.cohort import Cohort
 from deconf.errors import OverlapWarning
+from deconf.experiment.answer import Found, Job
 from deconf.experiment.config import Config
 
 
@@ -68,3 +69,9 @@ def _sites_with_both(cohort: Cohort, column: str, outcome: str) -> list[str]:
     table = cohort.table.dropna(subset=[outcome])
     classes = table.groupby(column, observed=True)[outcome].nunique()
     return sorted(classes[classes > 1].index.astype(str))
+
+
+def answered(job: Job) -> Found:
+    """Answer a config of this kind."""
+    table, text, report = run_sites(job.films, job.config, quick=job.quick, progress=job.progress)
+    return Found(table, text, {"report.html": report.save})

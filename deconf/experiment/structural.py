@@ -21,6 +21,7 @@ from deconf import scm
 from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder
 from deconf.errors import OverlapWarning
+from deconf.experiment.answer import Found, Job
 from deconf.experiment.config import Config, Structural
 from deconf.hypotheses.counterfactuals import check_counterfactuals
 from deconf.maths.intervals import (
@@ -219,3 +220,8 @@ def _text(config: Config, table: pd.DataFrame, told: list[str]) -> str:
             cells = [f"{r.estimate:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()]
             lines.append(f"  {name:<44}" + "".join(f"{c:>22}" for c in cells))
     return "\n".join([*lines, "", *told])
+
+
+def answered(job: Job) -> Found:
+    """Answer a config of this kind."""
+    return Found(*run_structural(job.config, quick=job.quick, progress=job.progress))

@@ -11,11 +11,12 @@ import pytest
 
 from deconf.errors import ReadError, SettingsError
 from deconf.experiment import names, run
+from deconf.experiment.answer import Found
 from deconf.experiment.config import EditSetting, Setting, Shortcut, read_config
+from deconf.experiment.data import load_cohort
 from deconf.experiment.interventions import edit_of
 from deconf.experiment.results import write_results
-from deconf.experiment.runner import load_cohort
-from deconf.experiment.shortcut import Films, run_shortcut
+from deconf.experiment.shortcut import Films, figure, run_shortcut
 from deconf.resources import packaged
 from deconf.worlds import linear
 
@@ -101,7 +102,13 @@ def test_the_planted_shortcut_misleads_raw_and_conditional_erasure_mends_it(coho
     assert "auto chose" in notes[0]
 
     path = packaged("experiments/configs") / "cxr_view.toml"
-    write_results(tmp_path, read_config(path), path, cohort, table, "said")
+    write_results(
+        tmp_path,
+        read_config(path),
+        path,
+        cohort,
+        Found(table, "said", {"figure.png": lambda p: figure(table, p)}),
+    )
     assert (tmp_path / "figure.png").stat().st_size > 10_000
     assert len(json.loads((tmp_path / "report.json").read_text())["table"]) == len(table)
     everything = b"".join(p.read_bytes() for p in tmp_path.iterdir())

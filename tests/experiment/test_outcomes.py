@@ -11,6 +11,7 @@ import pytest
 from deconf.cohort.cohort import Cohort
 from deconf.errors import ReadError
 from deconf.experiment.config import Labels, Outcomes, read_config
+from deconf.experiment.data import load_cohort
 from deconf.experiment.labels import with_findings
 from deconf.experiment.outcomes import (
     ALONE,
@@ -22,7 +23,6 @@ from deconf.experiment.outcomes import (
     figure,
     judge_outcomes,
 )
-from deconf.experiment.runner import load_cohort
 from deconf.resources import packaged
 
 ASKED = Outcomes(confounder="view", alone="pneumonia", folds=3, repeats=1)
