@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -375,6 +375,8 @@ def _as_json(value: Any) -> Any:
         return [_as_json(v) for v in value]
     if is_dataclass(value):
         return {f.name: _as_json(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(one) for name, one in value.items()}
     is_plain = value is None or isinstance(value, bool | int | str)
     return value if is_plain or (isinstance(value, float) and isfinite(value)) else repr(value)
 

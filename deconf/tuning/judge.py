@@ -4,7 +4,8 @@ An adversary's own loss is no evidence that it cannot be beaten: one that was ou
 same chance as one that has nothing left to read.  So after every epoch attackers that had no part
 in the training learn from half of the held-out patients and read the other half.  An epoch is
 eligible while the outcome, read within levels, has not lost more than the budget; of those the
-least readable is taken, and none where no one is better than the untouched encoder by a margin.
+least readable is taken, and none where no one is better than the untouched encoder by a margin
+and by one and a half standard errors.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from deconf.cohort.splits import patient_folds
 from deconf.errors import CohortError
 from deconf.maths import kinds
 from deconf.maths.design import design, levels_of
-from deconf.maths.intervals import stratified_auroc
+from deconf.maths.intervals import Interval, stratified_auroc
 from deconf.maths.threads import one_thread
 from deconf.probes.head import choose_strength, fit_head
 from deconf.probes.leakage import leakage
 
 ATTACKERS = ("logistic", "boosted")
-MARGIN = 0.02  # AUROC by which an epoch must be less readable than the untouched encoder
-CHANCE = 0.53  # nothing is left worth another epoch
-PATIENCE = 3  # epochs without a better one after which training ends
+MARGIN = 0.02  # AUROC by which an epoch must be less readable than the untouched encoder,
+ERRORS = 1.5  # and in its standard errors: of many noisy epochs the best looks good by luck
+PATIENCE = 5  # epochs without a better one after which training ends
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,13 @@ def outcomes_of(table: pd.DataFrame, names: Sequence[str]) -> Float[ndarray, "n 
 class Score:
     """How an encoder did: AUROC of the strongest attacker, of the outcome within levels.
 
-    ``task`` is nan where there is no outcome of two classes.
+    ``task`` is nan where there is no outcome of two classes; ``error`` is the standard error of
+    ``leak``.
     """
 
     leak: float
     task: float
+    error: float = 0.0
 
     def __str__(self) -> str:
         task = "" if np.isnan(self.task) else f", outcome within levels at {self.task:.3f}"
@@ -118,14 +121,15 @@ class Judge:
             Too few patients are held out for an attacker to learn and be judged.
         """
         with one_thread(z.size):
-            leaks = [self._leak(z, target) for target in self.targets]
-            return Score(max(leaks), self._task(z))
+            found = max((self._leak(z, t) for t in self.targets), key=lambda i: i.estimate)
+            error = (found.high - found.low) / (2 * 1.96)
+            return Score(found.estimate, self._task(z), error)
 
-    def _leak(self, z: ndarray, target: Target) -> float:
+    def _leak(self, z: ndarray, target: Target) -> Interval:
         use = target.codes >= 0
         found = leakage(
             z[use], target.codes[use], target.strata[use], self.patients[use],
-            attackers=ATTACKERS, permutations=20, bootstraps=20, seed=self.seed,
+            attackers=ATTACKERS, permutations=20, bootstraps=100, seed=self.seed,
         )  # fmt: skip
         if found.reason:
             raise CohortError(
@@ -133,7 +137,7 @@ class Judge:
                 f"films ({found.reason}), and without one no training may be believed. Bring more "
                 "patients, or use a method with tune='none'."
             )
-        return float(found.estimate.estimate)
+        return found.estimate
 
     def _task(self, z: ndarray) -> float:
         """Return the AUROC of the outcome within levels, by a head cross-fitted in two halves."""
@@ -159,18 +163,17 @@ class Judge:
         raw = self.raw
         if raw is None:
             return None
+        below = raw.leak - max(MARGIN, ERRORS * raw.error)
         eligible = [
             i for i, one in enumerate(self.epochs)
-            if one.leak < raw.leak - MARGIN and not one.task < raw.task - self.budget
+            if one.leak < below and not one.task < raw.task - self.budget
         ]  # fmt: skip
         return min(eligible, key=lambda i: self.epochs[i].leak, default=None)
 
     def enough(self) -> bool:
         """Whether more epochs are not worth their time."""
         best = self.best
-        if best is None:
-            return False
-        return self.epochs[best].leak < CHANCE or len(self.epochs) - 1 - best >= PATIENCE
+        return best is not None and len(self.epochs) - 1 - best >= PATIENCE
 
     def save(self, path: Path) -> None:
         """Write the scores, whole or not at all."""

@@ -21,6 +21,7 @@ from deconf.maths.moments import Given
 from deconf.methods import LEACE, Paired
 from deconf.methods.base import methods
 from deconf.probes.leakage import leakage
+from deconf.tuning import judge
 from deconf.tuning.encoder import mapped, pairs_of, tune_encoder
 from deconf.tuning.images import Images
 from deconf.tuning.judge import Judge, Target
@@ -48,6 +49,13 @@ def tuned(of, how=FAST, start=None, **more):
     return tune_encoder(start or encoder(), of, [target(of)], how, **settings)
 
 
+@pytest.fixture
+def lenient(monkeypatch):
+    """Let any epoch be taken: for tests of what happens then."""
+    monkeypatch.setattr(judge, "MARGIN", -1.0)
+    monkeypatch.setattr(judge, "ERRORS", 0.0)
+
+
 def left(one, of, new):
     """Return what fresh attackers read of new patients behind the closed form."""
     fitted = erased(of)(one.embed(of), np.arange(len(of)))
@@ -62,7 +70,7 @@ def left(one, of, new):
 
 
 def test_pairs_make_new_patients_less_readable_and_the_task_stays():
-    train, new = cohort(200), cohort(800, seed=98, both=False)
+    train, new = cohort(350), cohort(800, seed=197, both=False)
     start = encoder()
     before = start.digest
     done = tuned(train, start=start, objective="pairs")
@@ -79,13 +87,15 @@ def test_pairs_make_new_patients_less_readable_and_the_task_stays():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["lora", "full"])
-def test_an_adversary_makes_new_patients_less_readable(mode):
-    train, new = cohort(600, both=False), cohort(1000, seed=98, both=False)
-    rate = 3e-3 if mode == "lora" else 1e-3
-    done = tuned(train, Tune(mode, epochs=12, batch=20, learning_rate=rate))
+@pytest.mark.parametrize(
+    ("mode", "rate", "strength", "seed"), [("lora", 3e-3, 1.0, 98), ("full", 1e-3, 4.0, 99)]
+)
+def test_an_adversary_makes_new_patients_less_readable(mode, rate, strength, seed):
+    train, new = cohort(1500, seed, both=False), cohort(1000, 100 + seed, both=False)
+    how = Tune(mode, epochs=12, batch=30, learning_rate=rate, strength=strength)
+    done = tuned(train, how)
     assert not done.is_untouched
-    assert left(done.encoder, train, new).estimate < left(encoder(), train, new).estimate - 0.03
+    assert left(done.encoder, train, new).estimate < left(encoder(), train, new).estimate - 0.04
 
 
 def test_where_no_epoch_is_better_the_very_encoder_comes_back_and_that_is_said():
@@ -110,6 +120,7 @@ def test_where_nothing_can_be_read_nothing_is_trained():
     assert "nothing to remove" in done.reasons[0]
 
 
+@pytest.mark.usefixtures("lenient")
 def test_only_corrections_are_trained_and_batch_norm_keeps_its_statistics():
     start = encoder()
     done = tuned(cohort(200), Tune("lora", rank=2, epochs=3, batch=20, budget=1.0), start,
@@ -175,6 +186,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     assert ends[0] == ends[1]  # weights, moments of the optimiser, heads
 
 
+@pytest.mark.usefixtures("lenient")
 def test_a_finished_run_is_read_back_and_another_run_is_refused(tmp_path, monkeypatch):
     of = cohort(80)
     how = Tune("full", epochs=1, batch=20, learning_rate=1e-3, budget=1.0)
@@ -252,6 +264,7 @@ def test_settings_that_cannot_be_are_named(wrong, words):
 # ---------------------------------------------------------------- through the front door
 
 
+@pytest.mark.usefixtures("lenient")
 def test_the_door_tunes_cleans_saves_loads_folds_and_certifies_its_settings(tmp_path):
     of, new = cohort(150), cohort(40, seed=99, both=False)
     cleaner = deconf.deconfound(encoder(), "portable", method=Paired(tune=FAST))
@@ -290,7 +303,10 @@ def test_a_comparison_trains_in_every_fold_and_the_certificate_can_be_made_again
     cleaner = deconf.deconfound(start, "portable", method=Paired(tune=how))
     report = deconf.compare({"raw": start, "tuned": cleaner}, of, folds=2)
     frame = report.to_frame()
-    assert set(frame[frame["representation"] == "tuned"]["status"]) == {"ok"}
+    own = frame[frame["representation"] == "tuned"]
+    assert {"AUROC"} <= set(own[own["status"] == "ok"]["metric"])
+    assert not own["reason"].str.contains("stored").any()
+    assert start.digest == encoder().digest
     clean = cleaner.fit(of)
     assert deconf.verify(clean, of).passed
 

@@ -23,11 +23,17 @@ def test_none_is_taken_where_none_is_better_by_a_margin():
     assert judge().best is None
 
 
-def test_training_ends_at_chance_or_when_three_epochs_bring_nothing():
-    assert judge((0.52, 0.8)).enough()
-    assert not judge((0.6, 0.8), (0.7, 0.8), (0.7, 0.8)).enough()
-    assert judge((0.6, 0.8), (0.7, 0.8), (0.7, 0.8), (0.7, 0.8)).enough()
-    assert not judge((0.95, 0.8), *[(0.9, 0.8)] * 5).enough()
+def test_what_noise_can_bring_is_not_taken_for_better():
+    few, many = (0.9, 0.8, 0.05), (0.9, 0.8, 0.005)
+    assert judge((0.84, 0.8), raw=few).best is None
+    assert judge((0.81, 0.8), raw=few).best == 0
+    assert judge((0.87, 0.8), raw=many).best == 0
+
+
+def test_training_ends_when_five_epochs_bring_nothing_better_than_the_best():
+    assert not judge((0.6, 0.8), *[(0.7, 0.8)] * 4).enough()
+    assert judge((0.6, 0.8), *[(0.7, 0.8)] * 5).enough()
+    assert not judge((0.95, 0.8), *[(0.9, 0.8)] * 9).enough()
 
 
 def test_scores_are_kept_and_an_epoch_that_is_trained_again_is_forgotten(tmp_path):
