@@ -36,6 +36,8 @@ _HOMES = {
     "Tradeoff": "deconf.evidence.tradeoff",
     "check_counterfactuals": "deconf.hypotheses.counterfactuals",
     "flip_test": "deconf.hypotheses.counterfactuals",
+    "independence": "deconf.hypotheses.independence",
+    "Independence": "deconf.hypotheses.independence",
     "intervene": "deconf.hypotheses.reactions.experiment",
     "Reactions": "deconf.hypotheses.reactions.result",
     "Certificate": "deconf.records.certificate",

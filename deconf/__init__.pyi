@@ -34,6 +34,8 @@ from deconf.hypotheses.counterfactuals import check_counterfactuals as check_cou
 from deconf.hypotheses.counterfactuals import flip_test as flip_test
 from deconf.hypotheses.effects import direct_effect as direct_effect
 from deconf.hypotheses.effects import total_effect as total_effect
+from deconf.hypotheses.independence import Independence as Independence
+from deconf.hypotheses.independence import independence as independence
 from deconf.hypotheses.reactions.experiment import intervene as intervene
 from deconf.hypotheses.reactions.result import Reactions as Reactions
 from deconf.hypotheses.result import Effect as Effect

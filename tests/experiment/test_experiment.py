@@ -138,7 +138,7 @@ def test_the_real_films_of_the_view_experiment_are_all_there():
     ("kind", "settings", "words"),
     [
         ("TextMarkr", {}, "no edit is called 'TextMarkr'.*Did you mean 'TextMarker'"),
-        ("Gamma", {"strengt": 1}, "'mine': .*strengt"),
+        ("Gamma", {"strongness": 1}, "'mine': .*strongness"),
         ("Box", {"top": 0, "bottom": 1, "left": 0, "right": 1}, "'Box' is no edit"),
         ("TextMarker", {"strength": 2}, "strength of TextMarker is 2"),
     ],
