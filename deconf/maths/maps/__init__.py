@@ -7,17 +7,20 @@ from deconf.maths.maps.adapter import Adapter, Residual
 from deconf.maths.maps.affine import AffineMap
 from deconf.maths.maps.base import KINDS, Chain, EmbeddingMap, from_spec
 from deconf.maths.maps.combat import ComBatMap
+from deconf.maths.maps.entropic import EntropicMap
 from deconf.maths.maps.kernel import KernelMap
 from deconf.maths.maps.level import LevelMap, recorded
-from deconf.maths.maps.mixture import MixtureMap
+from deconf.maths.maps.mixture import CellMap, MixtureMap
 
 __all__ = [
     "KINDS",
     "Adapter",
     "AffineMap",
+    "CellMap",
     "Chain",
     "ComBatMap",
     "EmbeddingMap",
+    "EntropicMap",
     "KernelMap",
     "LevelMap",
     "MixtureMap",
