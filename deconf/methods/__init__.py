@@ -26,6 +26,7 @@ from deconf.methods.paired import Paired
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.reweight import Reweight
 from deconf.methods.selection import TestEnvironment
+from deconf.methods.sinkhorn import Sinkhorn
 from deconf.methods.splince import SPLINCE
 from deconf.methods.transport import Transport
 from deconf.methods.vrex import VREx
@@ -59,6 +60,7 @@ __all__ = [
     "Paired",
     "Quadratic",
     "Reweight",
+    "Sinkhorn",
     "TestEnvironment",
     "Transport",
     "VREx",

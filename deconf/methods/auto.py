@@ -44,7 +44,7 @@ from deconf.methods.leace import LEACE
 from deconf.methods.levels import LevelMoments, balance
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.transport import FEWEST as COORDINATES
-from deconf.methods.transport import WISHED, Transport, merged
+from deconf.methods.transport import WISHED, Transport, coordinates, merged
 from deconf.probes.head import choose_strength, fit_head
 from deconf.probes.leakage import leakage
 
@@ -232,7 +232,7 @@ def _candidates(
         found["aligned (reads the record)"] = Aligned(read="record")
     mixture = Transport()
     # Twice the fewest: a fold of the selection trains on two thirds of the patients.
-    if m and mixture.coordinates(merged(m, WISHED / mixture.crowding)) >= 2 * COORDINATES:
+    if m and coordinates(merged(m, WISHED / mixture.crowding), mixture.crowding) >= 2 * COORDINATES:
         found["transport"] = mixture
     return found
 

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from deconf.errors import SettingsError
-from deconf.maths.maps import AffineMap, Chain, EmbeddingMap, MixtureMap
+from deconf.maths.maps import AffineMap, CellMap, Chain, EmbeddingMap, MixtureMap
 from deconf.maths.moments import Given
 from deconf.maths.shrinkage import SINGULAR, power
 from deconf.methods.aligned import Aligned, membership
@@ -100,81 +100,124 @@ class Transport(Method):
         """
         del outcome
         z, c, given = as_arrays(z, c, given)
-        if given.basis is not None:
-            raise SettingsError(
-                "transport holds strata, and this adjustment set has continuous columns: bin them, "
-                "or use 'aligned' or 'leace'."
-            )
-        m = LevelMoments.of(z, c, given, weights, patients, "transport")
-        every, m = m, merged(m, WISHED / self.crowding)
-        rank = self.coordinates(m)
         keep = {"given": given, "weights": weights, "patients": patients, "seed": seed}
-        if rank < FEWEST or (m.weight.sum(axis=1) > 0).sum() < 2:
-            logger.warning(
-                "transport wants two levels with %d patients in every cell of confounder and "
-                "adjustment set, and the smallest holds %.0f: 'aligned' is fitted instead.",
-                int(np.ceil(FEWEST / self.crowding)),
-                _smallest(m),
-            )
+        cells = carried(
+            z, c, given, weights, patients, self.crowding, self.read, self.registered_name
+        )
+        if cells is None:
             return Aligned(read=self.read).fit(z, c, **keep)
-        span = _span(m, rank)
-        mixture = self._mixture(z, m, every, span, given, weights)
-        mapped = mixture(tensor(z), tensor(c)).numpy()
-        rest = LEACE().fit((mapped - m.cells.centre) @ span, c, **keep)
-        if rest.is_identity:
-            return mixture
-        lifted = AffineMap(
-            span @ rest.left.numpy(),
-            rest.right.numpy() @ span.T,
-            m.cells.centre + span @ rest.centre.numpy(),
-        )
-        return Chain(mixture, lifted)
+        return evened(cells.mixture, z, c, **keep)
 
-    def coordinates(self, m: LevelMoments) -> int:
-        """Return how many coordinates the smallest cell of (merged) levels can bear."""
-        return min(int(self.crowding * _smallest(m)), m.cells.width)
 
-    def _mixture(
-        self,
-        z: ndarray,
-        m: LevelMoments,
-        every: LevelMoments,
-        span: Float[ndarray, "d r"],
-        given: Given,
-        weights: Any,
-    ) -> MixtureMap:
-        here, strata = _met(m)
-        centre, weight = m.cells.centre, m.weight[np.ix_(here, strata)]
-        source = (m.mean[np.ix_(here, strata)] - centre) @ span
-        scatter = m.cells.scatter.reshape(*m.weight.shape, *m.cells.scatter.shape[1:])
-        own = span.T @ (scatter[np.ix_(here, strata)] / weight[:, :, None, None]) @ span
-        share = weight.sum(axis=1) / weight.sum()
-        common = np.einsum("l,lsqr->sqr", share, own)
-        carry = [[monge(a, b) for a, b in zip(level, common, strict=True)] for level in own]
-        told, prior = _strata(source, own, weight)
-        slope, bias = np.zeros((len(m.design), len(centre))), np.zeros(len(m.design))
-        if self.read == "image":
-            slope, bias = membership(z, m, given, weights, span.T, centre)
-            bias = bias + slope[:, : len(centre)] @ centre
-        # A recorded level finds its group; one read from the image is a group already.
-        group = np.arange(len(here))
-        if self.read == "record":
-            recorded = [np.unique(m.levels[every.levels == k]) for k in _met(every)[0]]
-            group = np.array([np.flatnonzero(here == g)[0] for g in np.concatenate(recorded)])
-        return MixtureMap(
-            span=span,
-            centre=centre,
-            source=source[group],
-            target=np.einsum("l,lsr->sr", share, source),
-            carry=np.array(carry)[group],
-            told=told[group],
-            prior=prior[group],
-            slope=slope[here][group],
-            bias=bias[here][group],
-            stretch=span.T,
-            design=every.design[_met(every)[0]] if self.read == "record" else m.design[here],
-            reads=self.read == "record",
+def coordinates(m: LevelMoments, crowding: float) -> int:
+    """Return how many coordinates the smallest cell of (merged) levels can bear."""
+    return min(int(crowding * _smallest(m)), m.cells.width)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The mixture of Gaussian maps, and which of its cells each training row belongs to.
+
+    Attributes
+    ----------
+    mixture : MixtureMap
+    level, stratum : (n,) int
+        Place of each row among the (merged) levels and the strata of the fit.
+    group : (L,) int
+        Which of these levels each level of the map is: several, where it reads the record.
+    common : (S, r, r)
+        Covariance of the reference of each stratum.
+    """
+
+    mixture: MixtureMap
+    level: Int[ndarray, " n"]
+    stratum: Int[ndarray, " n"]
+    group: Int[ndarray, " L"]
+    common: Float[ndarray, "S r r"]
+
+
+def carried(
+    z: Float[ndarray, "n d"],
+    c: Float[ndarray, "n k"],
+    given: Given,
+    weights: Any,
+    patients: Any,
+    crowding: float,
+    read: str,
+    name: str,
+) -> Cells | None:
+    """Carry every cell by the map between Gaussians; None, and logged, where cells are too thin.
+
+    Raises
+    ------
+    SettingsError
+        The confounder or the adjustment set is continuous.
+    """
+    if given.basis is not None:
+        raise SettingsError(
+            f"{name} holds strata, and this adjustment set has continuous columns: bin them, "
+            "or use 'aligned' or 'leace'."
         )
+    m = LevelMoments.of(z, c, given, weights, patients, name)
+    every, m = m, merged(m, WISHED / crowding)
+    rank = coordinates(m, crowding)
+    here, strata = _met(m)
+    if rank < FEWEST or len(here) < 2:
+        logger.warning(
+            "%s wants two levels with %d patients in every cell of confounder and "
+            "adjustment set, and the smallest holds %.0f: 'aligned' is fitted instead.",
+            name,
+            int(np.ceil(FEWEST / crowding)),
+            _smallest(m),
+        )
+        return None
+    span = _span(m, rank)
+    centre, weight = m.cells.centre, m.weight[np.ix_(here, strata)]
+    source = (m.mean[np.ix_(here, strata)] - centre) @ span
+    scatter = m.cells.scatter.reshape(*m.weight.shape, *m.cells.scatter.shape[1:])
+    own = span.T @ (scatter[np.ix_(here, strata)] / weight[:, :, None, None]) @ span
+    share = weight.sum(axis=1) / weight.sum()
+    common = np.einsum("l,lsqr->sqr", share, own)
+    carry = [[monge(a, b) for a, b in zip(level, common, strict=True)] for level in own]
+    told, prior = _strata(source, own, weight)
+    slope, bias = np.zeros((len(m.design), len(centre))), np.zeros(len(m.design))
+    if read == "image":
+        slope, bias = membership(z, m, given, weights, span.T, centre)
+        bias = bias + slope[:, : len(centre)] @ centre
+    # A recorded level finds its group; one read from the image is a group already.
+    group = np.arange(len(here))
+    if read == "record":
+        recorded = [np.unique(m.levels[every.levels == k]) for k in _met(every)[0]]
+        group = np.array([np.flatnonzero(here == g)[0] for g in np.concatenate(recorded)])
+    mixture = MixtureMap(
+        span=span,
+        centre=centre,
+        source=source[group],
+        target=np.einsum("l,lsr->sr", share, source),
+        carry=np.array(carry)[group],
+        told=told[group],
+        prior=prior[group],
+        slope=slope[here][group],
+        bias=bias[here][group],
+        stretch=span.T,
+        design=every.design[_met(every)[0]] if read == "record" else m.design[here],
+        reads=read == "record",
+    )
+    places = np.searchsorted(here, m.levels), np.searchsorted(strata, given.codes)
+    return Cells(mixture, *places, group, common)
+
+
+def evened(mixture: CellMap, z: ndarray, c: ndarray, **keep: Any) -> EmbeddingMap:
+    """Return the map and, after it, `LEACE` in its coordinates, where that finds anything left."""
+    span, centre = mixture.span.numpy(), mixture.centre.numpy()
+    mapped = mixture(tensor(z), tensor(c)).numpy()
+    rest = LEACE().fit((mapped - centre) @ span, c, **keep)
+    if rest.is_identity:
+        return mixture
+    lifted = AffineMap(
+        span @ rest.left.numpy(), rest.right.numpy() @ span.T, centre + span @ rest.centre.numpy()
+    )
+    return Chain(mixture, lifted)
 
 
 def merged(m: LevelMoments, patients: float) -> LevelMoments:

@@ -8,18 +8,21 @@ from deconf.maths.maps.affine import AffineMap
 from deconf.maths.maps.base import KINDS, Chain, EmbeddingMap, from_spec
 from deconf.maths.maps.combat import ComBatMap
 from deconf.maths.maps.counterfactual import CounterfactualMap
+from deconf.maths.maps.entropic import EntropicMap
 from deconf.maths.maps.kernel import KernelMap
 from deconf.maths.maps.level import LevelMap, recorded
-from deconf.maths.maps.mixture import MixtureMap
+from deconf.maths.maps.mixture import CellMap, MixtureMap
 
 __all__ = [
     "KINDS",
     "Adapter",
     "AffineMap",
+    "CellMap",
     "Chain",
     "ComBatMap",
     "CounterfactualMap",
     "EmbeddingMap",
+    "EntropicMap",
     "KernelMap",
     "LevelMap",
     "MixtureMap",

@@ -1,7 +1,8 @@
-"""A map that is another affine map in every cell of level and stratum, mixed by what z says."""
+"""A map that is another one in every cell of level and stratum, mixed by what z says of both."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from deconf.maths.maps.base import EmbeddingMap
 from deconf.maths.maps.level import recorded
 
 
-class MixtureMap(EmbeddingMap):
-    """T(z) = mu + V sum over l, s of q(l|z) p(s|x, l) (target_s + A_ls (x - source_ls)).
+class CellMap(EmbeddingMap):
+    """T(z) = mu + V sum over l, s of q(l|z) p(s|x, l) T_ls(x);  the child says what T_ls is.
 
     x = V^T (z - mu) are r coordinates of the embedding; what lies beside them is dropped.  Level
     shares q are a softmax of z (or the recorded level, where the map `reads` it), stratum shares
@@ -27,7 +28,7 @@ class MixtureMap(EmbeddingMap):
     source : (L, S, r)
     target : (S, r)
     carry : (L, S, r, r)
-        A, one for each cell.
+        The linear part, one for each cell.
     told, prior : (L, S, r), (L, S)
     slope, bias, stretch : (L, d + p), (L,), (p, d)
         q is a softmax of  [z - mu, (stretch (z - mu))^2] slope^T + bias.
@@ -101,8 +102,19 @@ class MixtureMap(EmbeddingMap):
             told, prior = self.told[level].to(z.dtype), self.prior[level].to(z.dtype)
             share = q[:, level : level + 1] * torch.softmax(x @ told.T + prior, dim=1)
             for stratum in range(len(self.target)):
-                source, carry = (t[level, stratum].to(z.dtype) for t in (self.source, self.carry))
-                carried = self.target[stratum].to(z.dtype) + (x - source) @ carry.T
-                out = out + share[:, stratum : stratum + 1] * carried
+                out = out + share[:, stratum : stratum + 1] * self.carried(x, level, stratum)
         out = out + (1 - q.sum(dim=1, keepdim=True)) * x  # a level never met: as it is
         return centre + out @ span.T
+
+    @abstractmethod
+    def carried(self, x: Float[Tensor, "n r"], level: int, stratum: int) -> Float[Tensor, "n r"]:
+        """Return where a cell is carried: T_ls(x)."""
+
+
+class MixtureMap(CellMap):
+    """The affine one: T_ls(x) = target_s + A_ls (x - source_ls), A_ls the `carry` of the cell."""
+
+    def carried(self, x: Float[Tensor, "n r"], level: int, stratum: int) -> Float[Tensor, "n r"]:
+        """Return T_ls(x)."""
+        source, carry = (t[level, stratum].to(x.dtype) for t in (self.source, self.carry))
+        return self.target[stratum].to(x.dtype) + (x - source) @ carry.T
