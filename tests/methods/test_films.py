@@ -38,7 +38,7 @@ def test_every_batch_holds_every_cell_and_no_film_twice(sizes, batch, steps, see
 
 
 def test_the_films_of_a_cell_take_turns():
-    order, size = stratified(np.repeat([0, 1], [100, 1000]), 64, 50)
+    order, _ = stratified(np.repeat([0, 1], [100, 1000]), 64, 50)
     times = np.bincount(order(np.random.default_rng(0)), minlength=1100)
     assert set(times[:100]) <= {14, 15, 16, 17, 18}  # 50 x 32 / 100, three batches a shuffle
     assert times[100:].max() <= 2
