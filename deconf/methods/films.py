@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,12 +69,12 @@ class Films:
         nothing = self.basis[:, :0]
         return replace(self, stratum=torch.zeros_like(self.stratum), basis=nothing, strata=1)
 
-    @property
+    @cached_property
     def cell(self) -> Int[Tensor, " n"]:
         """Level and stratum as one number."""
         return self.level * self.strata + self.stratum
 
-    @property
+    @cached_property
     def balanced(self) -> Float[Tensor, " n"]:
         """Weights that sum to one, under which every stratum holds its levels in equal shares.
 

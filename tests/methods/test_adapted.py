@@ -53,7 +53,7 @@ def fitted(method, z, portable, ill, **more):
 
 def read(fit, kind="variance", seed=1, n=3000):
     """Return what fresh attackers read of new films, and the disease within levels."""
-    (z, p, y), (new, q, ill) = films(kind=kind), films(n, seed=seed, kind=kind)
+    (z, _, y), (new, q, ill) = films(kind=kind), films(n, seed=seed, kind=kind)
     clean = apply(fit, new)
     quick = {"attackers": ["quadratic", "boosted"], "permutations": 1, "bootstraps": 1}
     head = fit_head(apply(fit, z), y, strength=0.1)
@@ -222,9 +222,8 @@ def test_the_same_seed_gives_the_same_map_and_the_callers_draws_go_on(method):
     torch.manual_seed(3)
     first = fitted(method(**budget), z, portable, ill, seed=1)
     assert torch.equal(torch.rand(2), expected)
-    assert_array_equal(
-        apply(first, z), apply(fitted(method(**budget), z, portable, ill, seed=1), z)
-    )
+    again = fitted(method(**budget), z, portable, ill, seed=1)
+    assert_array_equal(apply(first, z), apply(again, z))
     assert np.isfinite(apply(first, z)).all()
 
 
@@ -235,8 +234,8 @@ def test_bad_rows_are_named_before_any_work():
     for start in ("leace", "identity"):
         with pytest.raises(SettingsError, match="nan in row 17, column 3"):
             fitted(MMD(start=start), broken, portable, ill)
+        weights = np.where(np.arange(100) == 5, -1.0, 1.0)
         with pytest.raises(SettingsError, match="row 5 has -1"):
-            weights = np.where(np.arange(100) == 5, -1.0, 1.0)
             fitted(MMD(start=start), z, portable, ill, weights=weights)
     with pytest.raises(SettingsError, match="hold 2"):
         fitted(MMD(), z, portable, ill, outcome=ill * 2.0)
@@ -291,5 +290,5 @@ def test_a_number_is_served_within_a_continuous_adjustment_set():
         assert np.isfinite(apply(fit, z)).all()
         assert len(fit.remarks) == 1
     for refusing in (MMD(), Critic(), CACM()):
-        with pytest.raises(SettingsError, match="needs confounders with levels.*bin it"):
+        with pytest.raises(SettingsError, match=r"needs confounders with levels.*bin it"):
             refusing.fit(z, dose[:, None], given=held)

@@ -88,6 +88,29 @@ def test_an_adversary_with_the_stratum_does_not_pay_for_the_disease():
     assert losses["cdann"] > np.log(2) - 0.03
 
 
+def test_a_trace_of_opposite_signs_in_two_strata_is_seen_by_a_head_for_each():
+    rng = np.random.default_rng(0)
+    ill, portable = rng.integers(2, size=(2, 1500))
+    z = rng.standard_normal((1500, 3))
+    z[:, 0] += 3 * (2 * portable - 1) * (2 * ill - 1)
+    films = films_of(z, np.eye(2)[portable], Given(ill), None, None, torch.device("cpu"))
+    torch.manual_seed(0)
+    penalty = CDANN(widths=(16,)).penalty(films, telling(films, films.x))
+    adam = torch.optim.Adam(penalty.parameters(), 0.01)
+    for _ in range(40):
+        loss = penalty(films.x, films)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    other = replace(films, stratum=1 - films.stratum)
+    own, turned = (
+        float((penalty.read(films.x, f).argmax(dim=1) == films.level).double().mean())
+        for f in (films, other)
+    )
+    assert own > 0.95
+    assert turned < 0.1  # the heads of the other stratum have learnt the other sign
+
+
 def test_an_adversary_of_a_number_is_judged_by_squared_error():
     rng = np.random.default_rng(0)
     dose = rng.normal(size=200)
