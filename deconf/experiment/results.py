@@ -15,7 +15,7 @@ from deconf.cohort.cohort import Cohort
 from deconf.experiment.answer import Found
 from deconf.experiment.config import Config
 
-PACKAGES = ("numpy", "scipy", "pandas", "torch", "timm", "scikit-learn", "networkx")
+PACKAGES = ("numpy", "scipy", "pandas", "torch", "timm", "scikit-learn", "networkx", "dowhy")
 
 
 def write_results(

@@ -94,7 +94,7 @@ def total_effect(
     >>> found = total_effect("portable", "pneumonia", cohort, simulations=1,
     ...                      graph="severity -> portable; severity -> pneumonia")
     >>> found.verdict, found.adjustment.given, abs(found.estimate.estimate) < 0.1
-    ('undecided', ('severity',), True)
+    ('absent, if the graph is right', ('severity',), True)
     """
     return _answer(
         cause, effect, cohort, (), graph=graph, given=given, reference=reference, within=within,

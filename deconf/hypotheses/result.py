@@ -179,14 +179,15 @@ class Effect:
             return ""
         rows = self.sensitivity.to_dict("records")
         told = [
-            f"a hidden cause would have to raise both by {row['value']:.2f}"
+            f"To bring it to nothing a hidden cause must raise both by {row['value']:.2f}."
             for row in rows
             if row["measure"] == "E-value of the limit"
         ]
         marks = [r for r in rows if r["measure"].startswith("1 x ") and not math.isnan(r["value"])]
         if marks:  # the strongest of what is held
-            told.append(min(marks, key=lambda row: abs(row["value"]))["says"])
-        return f"To bring it to nothing, {'; '.join(told)}." if told else ""
+            strongest = min(marks, key=lambda row: abs(row["value"]))["says"]
+            told.append(f"By linear regression {strongest}.")
+        return " ".join(told)
 
 
 def _points(share: float) -> str:

@@ -138,8 +138,9 @@ def _standard(values: ndarray) -> ndarray:
 
 def _told(mark: Benchmark) -> str:
     if math.isnan(mark.adjusted):
-        return f"no confounder can be {mark.k:g} times as strong as {mark.name}"
-    return f"a confounder {mark.k:g} times as strong as {mark.name} would leave {mark.adjusted:.3g}"
+        return f"{mark.name} is so strong that no confounder can be {mark.k:g} times as strong"
+    times = "" if mark.k == 1 else f"{mark.k:g} times "
+    return f"a confounder {times}as strong as {mark.name} would leave {mark.adjusted:.3g}"
 
 
 def _percent(share: float) -> str:
