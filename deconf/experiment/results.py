@@ -15,7 +15,7 @@ import deconf
 from deconf.cohort.cohort import Cohort
 from deconf.experiment.config import Config
 
-PACKAGES = ("numpy", "scipy", "pandas", "torch", "timm", "scikit-learn", "networkx")
+PACKAGES = ("numpy", "scipy", "pandas", "torch", "timm", "scikit-learn", "networkx", "pyro-ppl")
 
 
 def write_results(
