@@ -15,7 +15,9 @@ from deconf.cohort.cohort import Cohort
 from deconf.experiment.answer import Found
 from deconf.experiment.config import Config
 
-PACKAGES = ("numpy", "scipy", "pandas", "torch", "timm", "scikit-learn", "networkx", "dowhy")
+PACKAGES = (
+    "numpy", "scipy", "pandas", "torch", "timm", "scikit-learn", "networkx", "dowhy", "pyro-ppl",
+)  # fmt: skip
 
 
 def write_results(

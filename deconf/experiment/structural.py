@@ -161,6 +161,8 @@ def _figures(
             yield _row(what, name, interval(draws[1:], float(draws[0])))
             share = draws / raw[what]
             yield _row(f"{what}, share of raw", name, interval(share[1:], float(share[0])))
+        if name in models:  # reads the diagnosis among the causes, and so would its head
+            continue
         areas = stratified_aurocs(head.score(as_is), new, device, weights)
         yield _row("AUROC within levels", name, interval(areas[1:], float(areas[0])))
     yield from _errors(embed, pairs, models, weights)
