@@ -40,11 +40,10 @@ def _table() -> None:
     table.add_column("method", style="bold", no_wrap=True)
     table.add_column("what holds after fitting", ratio=1)
     table.add_column("reads the record", no_wrap=True)
-    table.add_column("cost", no_wrap=True)
     for name in deconf.methods.names():
         card = deconf.methods.card(name)
         reads = "of new images" if card.needs_confounders else ""
-        table.add_row(name, card.guarantee, reads, card.cost)
+        table.add_row(name, card.guarantee, reads)
     Console(width=width(), highlight=False).print(table)
     say()
     say("One in full: deconf methods leace.  Use it: deconf fit ... --method leace")
