@@ -6,10 +6,10 @@
 
 Linear: 4,000 films, gain and rotation (`worlds.linear(trace="rotation+gain")`).  Phantom: 2,000
 simulated radiographs through ``zoo:phantom``.  For each method: AUROC of the strongest fresh
-attacker on new patients, and of each; AUROC of disease in the worst of three environments (aligned,
-balanced, reversed) and within levels of the confounder; seconds of the processor for the fit.
-Methods with a head of their own are judged by it.  ``paired`` needs pairs, which these worlds do not
-hand out.
+attacker on new patients, and of each; AUROC of disease in the worst of three environments
+(aligned, balanced, reversed) and within levels of the confounder; seconds of the processor for
+the fit.  Methods with a head of their own are judged by it.  ``paired`` needs pairs, which these
+worlds do not hand out.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def judged(name: str, graph: str, train: deconf.Cohort, new: dict[str, deconf.Co
 
 def told(frame: pd.DataFrame) -> str:
     """Return the rows as a table of the docs."""
-    by = [a for a in frame["by"].iloc[0]]
+    by = list(frame["by"].iloc[0])
     lines = [
         "| method | leak | " + " | ".join(by) + " | worst environment | within levels | s |",
         "|---|---|" + "---:|" * len(by) + "---|---|---:|",
