@@ -235,7 +235,7 @@ class Deconfounder:
             reads = self.method.reads_record or self.at_inference
             chosen = select(
                 z[rows], arrays.c, outcome=None if y is None else y[rows], reads_record=reads,
-                **common,
+                trained=self.method.trained, **common,
             )  # fmt: skip
             return _Fitted(
                 chosen.map,

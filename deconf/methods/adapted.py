@@ -27,7 +27,7 @@ from deconf.maths.intervals import multilevel_auroc
 from deconf.maths.maps import Adapter, AffineMap, Chain, EmbeddingMap
 from deconf.maths.moments import Given, checked_weights, where_not_finite
 from deconf.maths.threads import one_thread
-from deconf.methods.base import Method, as_arrays
+from deconf.methods.base import Method, as_arrays, methods
 from deconf.methods.films import Films, films_of, levels_in, outcomes, stratified
 from deconf.methods.game import Game, Penalty, Rounds, Standard, play, pointed
 from deconf.methods.judge import MOST, MOVED, Judge, Reading, applied
@@ -49,9 +49,9 @@ class Adapted(Method):
 
     Parameters
     ----------
-    start : "leace" or "identity"
-        What comes before the adapter.  With "leace" it also comes after it, for what the adapter
-        has brought back into the means; where nothing has, it is the identity.
+    start : "leace", "identity" or a method's settings
+        What comes before the adapter.  Unless it is "identity", `LEACE` also comes after it, for
+        what the adapter has brought back into the means; where nothing has, it is the identity.
     strength : float
         Weight of the penalty.
     reconstruction : float
@@ -65,15 +65,22 @@ class Adapted(Method):
     reads_numbers: ClassVar[bool] = False
     is_marginal: ClassVar[bool] = False
 
-    start: Literal["leace", "identity"] = "leace"
+    start: Literal["leace", "identity"] | Method = "leace"
     strength: float = 1.0
     reconstruction: float = 0.3
     budget: float = 0.02
     rounds: Rounds = field(default_factory=Rounds)
 
     def __post_init__(self) -> None:
-        if self.start not in ("leace", "identity"):
-            raise SettingsError(f"start is 'leace' or 'identity', not {self.start!r}.")
+        if self.start not in ("leace", "identity") and not isinstance(self.start, Method):
+            raise SettingsError(
+                f"start is 'leace', 'identity' or settings such as Aligned(), not {self.start!r}."
+            )
+        if isinstance(self.start, Method) and methods.card(self.start.registered_name).dear:
+            raise SettingsError(
+                f"start is {self.start.registered_name!r}, which trains or selects itself: start "
+                "from a closed form."
+            )
         for name in ("strength", "reconstruction", "budget"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}: it is zero or more.")
@@ -123,8 +130,9 @@ class Adapted(Method):
             return self._fitted(data, seed)
 
     def _fitted(self, data: _Rows, seed: int) -> EmbeddingMap:
-        name = "the identity" if self.start == "identity" else self.start
-        whole = self._closed(data, data.z, seed)
+        closed = self.start.registered_name if isinstance(self.start, Method) else self.start
+        name = "the identity" if closed == "identity" else closed
+        whole = self._begun(data, seed)
         split = _set_aside(data, seed)
         if split is None:
             return _saying(
@@ -136,7 +144,7 @@ class Adapted(Method):
             data.z, data.outcome, data.level, data.number, data.given, data.patients, split, seed
         )
         fit = data.rows(split[0])
-        start = self._closed(fit, fit.z, seed)
+        start = self._begun(fit, seed)
         before = judge.read(start)
         if before.is_clean:
             return _saying(
@@ -154,6 +162,21 @@ class Adapted(Method):
             )
         return _saying(best, why)
 
+    def _begun(self, data: _Rows, seed: int) -> EmbeddingMap:
+        """Return the closed form that the adapter starts from."""
+        if not isinstance(self.start, Method):
+            return self._closed(data, data.z, seed)
+        fitted = self.start.fit(
+            data.z, data.c, given=data.given, outcome=data.outcome, weights=data.weights,
+            patients=data.patients, seed=seed,
+        )  # fmt: skip
+        if fitted.needs_confounders:
+            raise SettingsError(
+                f"{self.registered_name} trains on images alone, and its start reads the recorded "
+                "confounder: choose read='image'."
+            )
+        return fitted
+
     def _closed(self, data: _Rows, z: ndarray, seed: int) -> AffineMap:
         if self.start == "identity":
             return AffineMap.identity(z.shape[1])
@@ -162,7 +185,7 @@ class Adapted(Method):
         )
 
     def _trained(
-        self, data: _Rows, start: AffineMap, judge: Judge, before: Reading, seed: int
+        self, data: _Rows, start: EmbeddingMap, judge: Judge, before: Reading, seed: int
     ) -> tuple[EmbeddingMap | None, str]:
         """Train all rounds; return the best and what it came to, or None and why."""
         device = chosen_device(self.rounds.device)
@@ -204,7 +227,7 @@ class Adapted(Method):
     def _chosen(
         self,
         tried: list[tuple[int, Reading, EmbeddingMap]],
-        start: AffineMap,
+        start: EmbeddingMap,
         judge: Judge,
         before: Reading,
         own: float,

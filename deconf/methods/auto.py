@@ -23,7 +23,7 @@ audited.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,11 @@ from deconf.cohort.splits import patient_folds
 from deconf.errors import SettingsError, listing
 from deconf.maths.design import levels_of
 from deconf.maths.intervals import patient_weights, weighted_aurocs
-from deconf.maths.maps import AffineMap, EmbeddingMap
+from deconf.maths.maps import Adapter, AffineMap, EmbeddingMap
 from deconf.maths.moments import Given
 from deconf.maths.threads import one_thread
 from deconf.methods.aligned import Aligned
-from deconf.methods.base import Method, MethodCard, as_arrays, methods
+from deconf.methods.base import Method, MethodCard, as_arrays, methods, resolve
 from deconf.methods.leace import LEACE
 from deconf.methods.levels import LevelMoments, balance
 from deconf.methods.quadratic import Quadratic
@@ -71,6 +71,11 @@ class Selection:
     reasons : tuple of str
     scores : dict of str to float
         Selection score of each candidate, where a selection took place.
+    leak : float
+        What fresh attackers read of the chosen one on held-out training patients, if it was
+        selected; else nan.
+    method : Method or None
+        The chosen candidate.
     """
 
     name: str
@@ -78,6 +83,8 @@ class Selection:
     head_weights: bool
     reasons: tuple[str, ...]
     scores: dict[str, float] = field(default_factory=dict)
+    leak: float = np.nan
+    method: Method | None = None
 
 
 @methods.register(
@@ -98,9 +105,19 @@ class Auto(Method):
     ----------
     reads_record : bool
         Also consider maps that read the confounder of a new image.
+    trained : name or settings of a trained method, optional
+        Tried from the chosen map on where fresh attackers still read the confounder.
     """
 
     reads_record: bool = False
+    trained: str | Method | None = None
+
+    def __post_init__(self) -> None:
+        if self.trained is not None and not hasattr(resolve(self.trained), "start"):
+            named = ", ".join(n for n in methods if hasattr(methods[n], "start"))
+            raise SettingsError(
+                f"trained is {self.trained!r}: name one of {named}, or their settings."
+            )
 
     def fit(
         self,
@@ -123,6 +140,7 @@ class Auto(Method):
             weights=weights,
             patients=patients,
             reads_record=self.reads_record,
+            trained=self.trained,
             seed=seed,
         ).map
 
@@ -136,6 +154,7 @@ def select(
     weights: Float[ndarray, " n"] | None = None,
     patients: ndarray | None = None,
     reads_record: bool = False,
+    trained: str | Method | None = None,
     seed: int = 0,
 ) -> Selection:
     """Choose and fit by the rule at the head of this file.
@@ -150,10 +169,25 @@ def select(
     SettingsError
         The outcome holds something else.
     """
-    outcome = None if outcome is None else _first(outcome)
+    first = None if outcome is None else _first(outcome)
     patients = np.arange(len(z)) if patients is None else np.asarray(patients)
     with one_thread(z.size):
-        return _selected(z, c, given, outcome, weights, patients, reads_record, seed)
+        found = _selected(z, c, given, first, weights, patients, reads_record, seed)
+        if not found.leak > TOLERATED:
+            return found
+        if trained is None or found.map.needs_confounders:
+            told = f"fresh attackers on held-out training patients still read {found.leak:.2f}"
+            return replace(
+                found, reasons=(*found.reasons, f"{told}; no trained stage was asked for")
+            )
+        stage: Any = replace(resolve(trained), start=found.method)  # type: ignore[type-var]
+        keep: dict[str, Any] = {"weights": weights, "patients": patients, "seed": seed}
+        fitted = stage.fit(z, c, given=given, outcome=outcome, **keep)
+    reasons = (*found.reasons, *fitted.remarks)
+    if not any(isinstance(link, Adapter) for link in fitted.links()):
+        return replace(found, reasons=reasons)
+    name = f"{found.name}, then {stage.registered_name}"
+    return replace(found, name=name, map=fitted, reasons=reasons)
 
 
 def _selected(
@@ -314,6 +348,8 @@ def _best(
         in_given,
         tuple(reasons),
         {n: float(s[0]) for n, s in scores.items()},
+        leaks[chosen],
+        candidates[chosen],
     )
 
 

@@ -15,7 +15,7 @@ from deconf.errors import SettingsError
 from deconf.maths.intervals import stratified_auroc
 from deconf.maths.maps import Residual
 from deconf.maths.moments import Given
-from deconf.methods import CACM, CDANN, DANN, HSIC, LEACE, MMD, Critic
+from deconf.methods import CACM, CDANN, DANN, HSIC, LEACE, MMD, Critic, auto
 from deconf.methods.adapted import Adapted
 from deconf.methods.films import films_of
 from deconf.methods.game import Game, Penalty, Rounds, changed
@@ -292,3 +292,33 @@ def test_a_number_is_served_within_a_continuous_adjustment_set():
     for refusing in (MMD(), Critic(), CACM()):
         with pytest.raises(SettingsError, match=r"needs confounders with levels.*bin it"):
             refusing.fit(z, dose[:, None], given=held)
+
+
+def test_a_stage_of_auto_is_tried_where_the_choice_still_leaks_and_kept_where_it_helps(monkeypatch):
+    z, portable, ill = films()
+    monkeypatch.setattr(auto, "_candidates", lambda *_: {"leace (pooled)": LEACE(strata="pooled")})
+    ask = {"given": Given(ill), "outcome": ill.astype(float)}
+    plain = auto.select(z, np.eye(2)[portable], **ask)
+    assert plain.leak > 0.7
+    assert "no trained stage was asked for" in plain.reasons[-1]
+    staged = auto.select(z, np.eye(2)[portable], trained=MMD(rounds=SHORT), **ask)
+    assert staged.name == "leace (pooled), then mmd"
+    assert "lowered what fresh attackers read" in staged.reasons[-1]
+    assert read(staged.map)[0] < read(plain.map)[0] - 0.1
+    idle = auto.select(z, np.eye(2)[portable], trained=MMD(rounds=BRIEF, strength=0.0), **ask)
+    assert idle.name == "leace (pooled)"
+    assert "no round of mmd improved" in idle.reasons[-1]
+    with pytest.raises(SettingsError, match="trained is 'leace': name one of"):
+        auto.Auto(trained="leace")
+
+
+def test_an_adapter_starts_from_any_closed_form_and_from_no_other():
+    z, portable, ill = films(n=600)
+    start = fitted(LEACE(strata="pooled"), z, portable, ill)
+    idle = fitted(MMD(start=LEACE(strata="pooled"), rounds=BRIEF, strength=0.0), z, portable, ill)
+    assert_array_equal(apply(idle, z), apply(start, z))
+    assert "leace is returned" in idle.remarks[-1]
+    with pytest.raises(SettingsError, match="start from a closed form"):
+        MMD(start=DANN())
+    with pytest.raises(SettingsError, match="'identity' or settings such as"):
+        MMD(start="lace")
