@@ -40,6 +40,7 @@ from deconf.maths.moments import Given
 from deconf.maths.threads import one_thread
 from deconf.methods.aligned import Aligned
 from deconf.methods.base import Method, MethodCard, as_arrays, methods, resolve
+from deconf.methods.counterfactual import Counterfactual
 from deconf.methods.leace import LEACE
 from deconf.methods.levels import LevelMoments, balance
 from deconf.methods.quadratic import Quadratic
@@ -264,6 +265,7 @@ def _candidates(
         found["aligned"] = Aligned()
     if has_levels and reads_record:
         found["aligned (reads the record)"] = Aligned(read="record")
+        found["counterfactual (reads the record)"] = Counterfactual()
     mixture = Transport()
     # Twice the fewest: a fold of the selection trains on two thirds of the patients.
     if m and coordinates(merged(m, WISHED / mixture.crowding), mixture.crowding) >= 2 * COORDINATES:

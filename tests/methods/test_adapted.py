@@ -244,7 +244,7 @@ def test_bad_rows_are_named_before_any_work():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"start": "raw"}, "start is 'leace' or 'identity', not 'raw'"),
+        ({"start": "raw"}, "start is 'leace', 'identity' or settings.*not 'raw'"),
         ({"strength": -1.0}, "strength is -1"),
         ({"budget": float("nan")}, "budget is nan"),
         ({"hold": "cells"}, "hold is 'strata' or 'weights'"),

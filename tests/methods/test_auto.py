@@ -105,10 +105,11 @@ def test_maps_that_read_the_record_are_considered_only_where_they_are_allowed():
     plain = {"leace (pooled)", "leace (stacked)", "quadratic", "aligned"}  # and raw is not one
     plain |= {"transport"}  # 80 patients in the smallest cell and more
     assert set(chosen[False].scores) == plain
-    assert set(chosen[True].scores) == plain | {"aligned (reads the record)"}
+    recorded = {f"{name} (reads the record)" for name in ("aligned", "counterfactual")}
+    assert set(chosen[True].scores) == plain | recorded
     for reads, one in chosen.items():
         assert all(name in one.reasons[1] for name in one.scores)
-        assert one.map.needs_confounders == (reads and one.name == "aligned (reads the record)")
+        assert one.map.needs_confounders == (reads and one.name in recorded)
 
 
 @dataclass(frozen=True)
