@@ -154,8 +154,8 @@ def _for_dowhy(graph: CausalGraph, found: Adjustment) -> Any:
 def quietly(seed: int | None = None) -> Iterator[None]:
     """Silence dowhy's warnings and log lines, and keep its draws from the global generator.
 
-    Some of its refuters draw from numpy's global state: it is seeded here and put back after.  So is
-    the hook by which an interactive session prints, which sympy replaces on import.
+    Some of its refuters draw from numpy's global state: it is seeded here and put back after.  So
+    is the hook by which an interactive session prints, which sympy replaces on import.
     """
     logger = logging.getLogger("dowhy")
     level, state = logger.level, np.random.get_state()  # noqa: NPY002  # dowhy's, not ours
