@@ -8,6 +8,7 @@ whether ours is among those that close its back doors is asked of its d-separati
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,10 +154,12 @@ def _for_dowhy(graph: CausalGraph, found: Adjustment) -> Any:
 def quietly(seed: int | None = None) -> Iterator[None]:
     """Silence dowhy's warnings and log lines, and keep its draws from the global generator.
 
-    Some of its refuters draw from numpy's global state: it is seeded here and put back after.
+    Some of its refuters draw from numpy's global state: it is seeded here and put back after.  So
+    is the hook by which an interactive session prints, which sympy replaces on import.
     """
     logger = logging.getLogger("dowhy")
     level, state = logger.level, np.random.get_state()  # noqa: NPY002  # dowhy's, not ours
+    hook = sys.displayhook
     logger.setLevel(logging.CRITICAL)
     if seed is not None:
         np.random.seed(seed)  # noqa: NPY002
@@ -166,4 +169,5 @@ def quietly(seed: int | None = None) -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+        sys.displayhook = hook
         np.random.set_state(state)  # noqa: NPY002

@@ -18,7 +18,7 @@ from deconf.errors import NotIdentified
 from deconf.hypotheses import contrasts as designs
 from deconf.hypotheses.contrasts import Adjusted, Contrast
 from deconf.hypotheses.controls import Controls, run_controls
-from deconf.hypotheses.identification import identify
+from deconf.hypotheses.identification import identify, quietly
 from deconf.hypotheses.reading import Outcome, Rows, complete_rows, read_cause
 from deconf.hypotheses.result import Effect
 from deconf.hypotheses.strength import sensitivity, tipping_point
@@ -155,7 +155,8 @@ class Study:
         return SD_MARGIN if margin is None else margin
 
     def _refutations(self, one: Contrast) -> pd.DataFrame:
-        from deconf.hypotheses.refuters import refute
+        with quietly():
+            from deconf.hypotheses.refuters import refute
 
         rows, found = self.rows, self.found
         data = rows.table[list(found.given)].copy()

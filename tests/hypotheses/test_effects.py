@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -309,3 +312,14 @@ def test_missing_values_are_left_out_and_counted():
     rows = complete_rows(cohort, read_cause(table, "portable"), y, ["severity"])
     assert rows.dropped == 10
     assert len(rows.table) == len(table) - 10
+
+
+def test_an_effect_leaves_the_printing_of_a_session_alone():
+    script = (
+        "import sys; hook = sys.displayhook\n"
+        "from tests.reference.effect_worlds import GRAPH, curved\n"
+        "import deconf\n"
+        "deconf.total_effect('portable', 'score', curved(60, 0), graph=GRAPH, simulations=1)\n"
+        "assert sys.displayhook is hook and 'dowhy' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
