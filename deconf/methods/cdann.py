@@ -10,8 +10,9 @@ https://doi.org/10.1007/978-3-030-01267-0_38.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from deconf.encoders.tune import Tune
 from deconf.methods.adapted import Adapted
 from deconf.methods.base import MethodCard, methods
 from deconf.methods.dann import Readers, check_widths
@@ -39,6 +40,9 @@ class CDANN(Adapted):
         See `Adapted`; strength is that of the reversal.
     widths : tuple of int
         Hidden units of each adversary of the ensemble.
+    tune : "none", "lora", "full" or Tune
+        Whether `deconf.deconfound` first trains the encoder itself on images, against adversaries
+        of its own within the strata of the graph; see `deconf.encoders.tune.Tune`.
 
     Warnings
     --------
@@ -50,9 +54,11 @@ class CDANN(Adapted):
 
     strength: float = 2.0
     widths: tuple[int, ...] = (32, 128, 512)
+    tune: Literal["none", "lora", "full"] | Tune = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        Tune.of(self.tune)
         check_widths(self.widths)
 
     def penalty(self, films: Films, view: View) -> Penalty:

@@ -12,13 +12,14 @@ NeurIPS 2017, https://arxiv.org/abs/1704.00028 (the penalty on the slope).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deconf.encoders.tune import Tune
 from deconf.methods.adapted import Adapted
 from deconf.methods.base import MethodCard, methods
 from deconf.methods.dann import check_widths, looked_at
@@ -94,13 +95,18 @@ class Critic(Adapted):
         See `Adapted`.
     widths : tuple of int
         Hidden units of each critic of the ensemble.
+    tune : "none", "lora", "full" or Tune
+        Whether `deconf.deconfound` first trains the encoder itself on images, against adversaries
+        of its own within the strata of the graph; see `deconf.encoders.tune.Tune`.
     """
 
     strength: float = 1.0
     widths: tuple[int, ...] = (64, 256)
+    tune: Literal["none", "lora", "full"] | Tune = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        Tune.of(self.tune)
         check_widths(self.widths)
 
     def penalty(self, films: Films, view: View) -> Penalty:

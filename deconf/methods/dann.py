@@ -10,13 +10,14 @@ https://arxiv.org/abs/1505.07818.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deconf.encoders.tune import Tune
 from deconf.errors import SettingsError
 from deconf.methods.adapted import Adapted
 from deconf.methods.base import MethodCard, methods
@@ -109,6 +110,9 @@ class DANN(Adapted):
         See `Adapted`; strength is that of the reversal.
     widths : tuple of int
         Hidden units of each adversary of the ensemble.
+    tune : "none", "lora", "full" or Tune
+        Whether `deconf.deconfound` first trains the encoder itself on images, against adversaries
+        of its own within the strata of the graph; see `deconf.encoders.tune.Tune`.
 
     Warnings
     --------
@@ -121,9 +125,11 @@ class DANN(Adapted):
 
     strength: float = 2.0
     widths: tuple[int, ...] = (32, 128, 512)
+    tune: Literal["none", "lora", "full"] | Tune = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        Tune.of(self.tune)
         check_widths(self.widths)
 
     def penalty(self, films: Films, view: View) -> Penalty:

@@ -18,8 +18,9 @@ import deconf.tuning.encoder as own
 from deconf.encoders import Preprocess, Tune
 from deconf.errors import CohortError, ReadError, SettingsError
 from deconf.maths.moments import Given
-from deconf.methods import LEACE, Paired
+from deconf.methods import CDANN, DANN, LEACE, Critic, Paired
 from deconf.methods.base import methods
+from deconf.methods.game import Rounds
 from deconf.probes.leakage import leakage
 from deconf.tuning import judge
 from deconf.tuning.encoder import mapped, pairs_of, tune_encoder
@@ -257,8 +258,9 @@ def test_too_few_pairs_for_a_batch_and_stored_embeddings_are_refused():
 def test_settings_that_cannot_be_are_named(wrong, words):
     with pytest.raises(SettingsError, match=words):
         Tune(**wrong)
-    with pytest.raises(SettingsError, match=words):
-        Paired(tune=wrong)
+    for method in (Paired, DANN, CDANN, Critic):
+        with pytest.raises(SettingsError, match=words):
+            method(tune=wrong)
 
 
 # ---------------------------------------------------------------- through the front door
@@ -293,6 +295,17 @@ def test_the_door_tunes_cleans_saves_loads_folds_and_certifies_its_settings(tmp_
     told = cleaner.settings["method"]
     assert methods[told["name"]](**told["settings"]).tune == told["settings"]["tune"]
     assert Tune.of(told["settings"]["tune"]) == FAST
+
+
+@pytest.mark.usefixtures("lenient")
+def test_adversarial_methods_tune_against_adversaries_of_the_encoder():
+    of = cohort(120, both=False)
+    brief = Rounds(count=1, steps=4, batch=32, hidden=8)
+    cleaner = deconf.deconfound(encoder(), "portable", method=CDANN(tune=FAST, rounds=brief))
+    clean = cleaner.fit(of)
+    assert clean.reasons[0].startswith("encoder tuned (full, adversary)")
+    assert clean.encoder.tuned_from == encoder().digest
+    assert "cdann" in " ".join(clean.reasons[1:])
 
 
 @pytest.mark.slow
