@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy import ndarray
 
 from deconf.cohort.splits import patient_folds
@@ -40,9 +40,10 @@ from deconf.maths.moments import Given
 from deconf.maths.threads import one_thread
 from deconf.methods.aligned import Aligned
 from deconf.methods.base import Method, MethodCard, as_arrays, methods, resolve
+from deconf.methods.cells import balanced, cells, decided_by, fewest_patients, terciles
 from deconf.methods.counterfactual import Counterfactual
 from deconf.methods.leace import LEACE
-from deconf.methods.levels import LevelMoments, balance
+from deconf.methods.levels import LevelMoments
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.transport import FEWEST as COORDINATES
 from deconf.methods.transport import WISHED, Transport, coordinates, merged
@@ -202,7 +203,7 @@ def _selected(
     seed: int,
 ) -> Selection:
     levels = levels_of(c)
-    codes = _terciles(c) if levels is None else levels
+    codes = terciles(c) if levels is None else levels
     keep: dict[str, Any] = {"weights": weights, "patients": patients, "seed": seed}
 
     found = leakage(
@@ -219,8 +220,8 @@ def _selected(
         )
     reasons = [f"raw: {found}"]
     labelled = np.zeros(len(z), bool) if outcome is None else ~np.isnan(outcome)
-    cell = _cells(codes, given.codes, labelled)
-    fewest = _fewest_patients(cell, codes, given.codes, labelled, patients)
+    cell = cells(codes, given.codes, labelled)
+    fewest = fewest_patients(cell, codes, given.codes, labelled, patients)
     if fewest < FEWEST or labelled.sum() < 4 * FEWEST:
         why = (
             f"the smallest cell holds {fewest} patients: no selection, pooled conditional erasure "
@@ -285,9 +286,9 @@ def _best(
     reasons: list[str],
 ) -> Selection:
     patients, seed = keep["patients"], keep["seed"]
-    in_given = _decided_by(given.codes, outcome, labelled)
-    w = _balance(codes, given.codes, labelled) if in_given else labelled.astype(float)
-    folds = patient_folds(patients, 3, strata=_cells(codes, given.codes, labelled), seed=seed)
+    in_given = decided_by(given.codes, outcome, labelled)
+    w = balanced(codes, given.codes, labelled) if in_given else labelled.astype(float)
+    folds = patient_folds(patients, 3, strata=cells(codes, given.codes, labelled), seed=seed)
     held = {name: np.full(len(z), np.nan) for name in candidates}
     leaks: dict[str, float] = {}
     for turn, (train, test) in enumerate(folds[:1] if len(z) > LARGE else folds):
@@ -381,44 +382,3 @@ def _first(outcome: Any) -> Float[ndarray, " n"]:
 
 def _named(method: Method) -> str:
     return f"leace ({method.strata})" if isinstance(method, LEACE) else method.registered_name
-
-
-def _terciles(c: ndarray) -> Int[ndarray, " n"]:
-    cuts = np.unique(np.quantile(c[:, 0], [1 / 3, 2 / 3]))
-    out: ndarray = np.searchsorted(cuts, c[:, 0])
-    return out
-
-
-def _cells(codes: ndarray, strata: ndarray, labelled: ndarray) -> Int[ndarray, " n"]:
-    return np.unique(
-        np.stack([codes, strata, labelled.astype(int)], axis=1), axis=0, return_inverse=True
-    )[1].ravel()
-
-
-def _fewest_patients(
-    cell: ndarray, codes: ndarray, strata: ndarray, labelled: ndarray, patients: ndarray
-) -> int:
-    """Return the number of patients in the smallest labelled cell, empty ones included."""
-    if not labelled.any():
-        return 0
-    seen = len(np.unique(cell[labelled]))
-    possible = len(np.unique(codes[labelled])) * len(np.unique(strata[labelled]))
-    if seen < possible:
-        return 0
-    return min(len(np.unique(patients[labelled & (cell == k)])) for k in np.unique(cell[labelled]))
-
-
-def _decided_by(strata: ndarray, outcome: ndarray, labelled: ndarray) -> bool:
-    """Whether the outcome is part of the adjustment set: constant within every stratum."""
-    rows = np.flatnonzero(labelled)
-    pairs = np.unique(np.stack([strata[rows], outcome[rows].astype(int)]), axis=1)
-    return bool(pairs.shape[1] == len(np.unique(strata[rows])))
-
-
-def _balance(codes: ndarray, strata: ndarray, labelled: ndarray) -> Float[ndarray, " n"]:
-    """Return P(c) / P(c|s) over the labelled rows, zero elsewhere."""
-    counts = np.zeros((codes.max() + 1, strata.max() + 1))
-    np.add.at(counts, (codes[labelled], strata[labelled]), 1.0)
-    with np.errstate(invalid="ignore"):
-        ratio = np.nan_to_num(balance(counts))
-    return np.where(labelled, ratio[codes, strata], 0.0)
