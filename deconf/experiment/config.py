@@ -67,11 +67,16 @@ class Setting(_Frozen):
 
 
 class Shortcut(_Frozen):
-    """Train where the confounder predicts the disease, score films that contradict it."""
+    """Train where the confounder predicts the disease, score films that contradict it.
+
+    ``shelf`` names methods that join the usual contenders, each under a balanced head; those that
+    train a head of their own are scored by it.
+    """
 
     confounder: str
     with_disease: str
     settings: list[Setting]
+    shelf: list[str] = []
     target_per_cell: int = 50
     splits: int = 20
     test_size: float = 0.2

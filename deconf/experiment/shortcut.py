@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
@@ -28,7 +29,10 @@ from deconf.maths.intervals import (
     stratified_aurocs,
     weighted_aurocs,
 )
+from deconf.maths.maps import Adapter
+from deconf.methods.base import methods
 from deconf.methods.centre import Centre
+from deconf.methods.invariant import InvariantRisk
 from deconf.probes.head import choose_strength, fit_head
 
 DRAWS = 1000
@@ -155,6 +159,16 @@ def _scores(
     yield "leace, conditional, with undiagnosed films", cleaned(more, method="leace")
     yield "reweight", head(z, rows, weights)
     yield "auto", cleaned(more)
+    for method in shortcut.shelf:
+        reads = methods.card(method).needs_confounders
+        fitted = deconfound("stored", [name], method=method, at_inference=reads).fit(more)
+        own = fitted.map
+        if issubclass(methods[method], InvariantRisk) and isinstance(own, Adapter):
+            with torch.inference_mode():
+                yield f"{method}, its own head", own.score(torch.tensor(z[test]))[:, 0].numpy()
+        else:
+            clean = fitted.embed(films.cohort)
+            yield f"{method}, balanced head", head(clean, rows, weights)
     yield "target: unconfounded training films", head(z, balanced, None)
     yield "ceiling: leace fitted with every label", cleaned(everything, method="leace")
     yield "ceiling: auto fitted with every label", cleaned(everything)
