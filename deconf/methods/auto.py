@@ -16,6 +16,10 @@ The rule, fixed before any test film is scored:
 5. Outcome in the adjustment set and every cell supported: the head is trained with balancing
    weights too, in the selection as afterwards.  What the eraser misses, such a head has no reason
    to use.  (With ten discordant films, choosing weights by their own score is a coin flip.)
+6. Where a trained stage is named (`Auto(trained="cdann")`) and fresh attackers still read the
+   chosen candidate above 0.55 on held-out training patients, the stage is trained from it, and
+   kept only if attackers on patients set aside read less and the outcome loses no more than the
+   stage's budget (0.02 of AUROC within levels).  Never by default: seconds become minutes.
 
 The raw embedding is no candidate once step 1 has found a leak: what was asked for is what will be
 audited.
