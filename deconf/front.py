@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from math import isfinite
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from deconf.maths.design import Design, Encoding, design
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap
 from deconf.methods.auto import Auto, select
 from deconf.methods.base import Method, methods, resolve
+from deconf.methods.described import described
 from deconf.methods.leace import LEACE
 from deconf.methods.paired import FEWEST_PAIRS
 from deconf.records.certificate import Certificate
@@ -57,18 +57,12 @@ class Deconfounder:
     @property
     def settings(self) -> dict[str, Any]:
         """All arguments of `deconfound` but the encoder, as JSON types."""
-        own: list[str] = []
-        if is_dataclass(self.method):
-            own = [f.name for f in fields(self.method)]
         return {
             "confounders": list(self.confounders),
             "outcome": list(self.outcome),
             "graph": None if self.graph is None else str(self.graph),
             "given": None if self.given is None else list(self.given),
-            "method": {
-                "name": self.method.registered_name,
-                "settings": {name: _as_json(getattr(self.method, name)) for name in own},
-            },
+            "method": described(self.method),
             "at_inference": self.at_inference,
             "unlabelled": self.unlabelled,
             "seed": self.seed,
@@ -367,18 +361,6 @@ def deconfound(
         unlabelled=unlabelled,
         seed=seed,
     )
-
-
-def _as_json(value: Any) -> Any:
-    """Return a setting as JSON has it; what JSON does not have, as Python would print it."""
-    if isinstance(value, list | tuple):
-        return [_as_json(v) for v in value]
-    if is_dataclass(value):
-        return {f.name: _as_json(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): _as_json(one) for name, one in value.items()}
-    is_plain = value is None or isinstance(value, bool | int | str)
-    return value if is_plain or (isinstance(value, float) and isfinite(value)) else repr(value)
 
 
 def _applied(fitted: EmbeddingMap, z: np.ndarray, encoding: Encoding, cohort: Cohort) -> np.ndarray:

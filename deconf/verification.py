@@ -15,7 +15,7 @@ from deconf.evidence.certificate import audited, figures_of, findings_of, sample
 from deconf.evidence.provenance import versions
 from deconf.evidence.verdict import GAP
 from deconf.front import Deconfounder, deconfound
-from deconf.methods.base import methods
+from deconf.methods.described import rebuilt
 from deconf.records.certificate import Certificate
 from deconf.records.comparison import Check, Verification, compared, same_figures
 
@@ -140,8 +140,7 @@ def _procedure(encoder: Encoder, certificate: Certificate) -> Deconfounder:
     settings = dict(certificate.settings)
     try:
         method, confounders = settings.pop("method"), settings.pop("confounders")
-        own = methods[method["name"]](**method["settings"])
-        return deconfound(encoder, confounders, method=own, **settings)
+        return deconfound(encoder, confounders, method=rebuilt(method), **settings)
     except (TypeError, KeyError) as error:
         made = certificate.versions.get("deconf", "?")
         raise SettingsError(
