@@ -10,12 +10,10 @@ https://doi.org/10.1007/978-3-030-01267-0_38.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from deconf.encoders.tune import Tune
-from deconf.methods.adapted import Adapted
+from deconf.methods.adversarial import Adversarial, Readers
 from deconf.methods.base import MethodCard, methods
-from deconf.methods.dann import Readers, check_widths
 from deconf.methods.films import Films
 from deconf.methods.game import Penalty
 from deconf.methods.views import View
@@ -31,18 +29,10 @@ from deconf.methods.views import View
     ),
 )
 @dataclass(frozen=True)
-class CDANN(Adapted):
+class CDANN(Adversarial):
     """Train an adapter against adversaries that know the adjustment set.
 
-    Parameters
-    ----------
-    start, strength, reconstruction, budget, rounds
-        See `Adapted`; strength is that of the reversal.
-    widths : tuple of int
-        Hidden units of each adversary of the ensemble.
-    tune : "none", "lora", "full" or Tune
-        Whether `deconf.deconfound` first trains the encoder itself on images, against adversaries
-        of its own within the strata of the graph; see `deconf.encoders.tune.Tune`.
+    Settings are those of `Adversarial`.
 
     Warnings
     --------
@@ -51,15 +41,6 @@ class CDANN(Adapted):
     """
 
     reads_numbers: ClassVar[bool] = True
-
-    strength: float = 2.0
-    widths: tuple[int, ...] = (32, 128, 512)
-    tune: Literal["none", "lora", "full"] | Tune = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        Tune.of(self.tune)
-        check_widths(self.widths)
 
     def penalty(self, films: Films, view: View) -> Penalty:
         """Return fresh adversaries."""

@@ -12,17 +12,15 @@ NeurIPS 2017, https://arxiv.org/abs/1704.00028 (the penalty on the slope).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deconf.encoders.tune import Tune
-from deconf.methods.adapted import Adapted
+from deconf.methods.adversarial import Adversarial, looked_at
 from deconf.methods.base import MethodCard, methods
-from deconf.methods.dann import check_widths, looked_at
 from deconf.methods.films import Films
 from deconf.methods.game import Penalty
 from deconf.methods.views import View
@@ -86,28 +84,14 @@ def distance(said: Float[Tensor, "n L"], films: Films) -> Float[Tensor, ""]:
     ),
 )
 @dataclass(frozen=True)
-class Critic(Adapted):
+class Critic(Adversarial):
     """Train an adapter against Wasserstein critics, one function for each level and stratum.
 
-    Parameters
-    ----------
-    start, strength, reconstruction, budget, rounds
-        See `Adapted`.
-    widths : tuple of int
-        Hidden units of each critic of the ensemble.
-    tune : "none", "lora", "full" or Tune
-        Whether `deconf.deconfound` first trains the encoder itself on images, against adversaries
-        of its own within the strata of the graph; see `deconf.encoders.tune.Tune`.
+    Settings are those of `Adversarial`.
     """
 
     strength: float = 1.0
     widths: tuple[int, ...] = (64, 256)
-    tune: Literal["none", "lora", "full"] | Tune = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        Tune.of(self.tune)
-        check_widths(self.widths)
 
     def penalty(self, films: Films, view: View) -> Penalty:
         """Return fresh critics."""

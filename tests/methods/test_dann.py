@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from deconf.errors import SettingsError
 from deconf.maths.moments import Given
 from deconf.methods import CDANN, DANN
-from deconf.methods.dann import looked_at, reading_loss
+from deconf.methods.adversarial import looked_at, reading_loss
 from deconf.methods.films import films_of, stratified
 from deconf.methods.game import Game, Rounds, play, pointed
 from deconf.methods.views import telling
