@@ -83,6 +83,12 @@ class StructuralModel:
     notes: tuple[str, ...] = ()
 
     @property
+    def _image(self) -> tuple[Vector, Coordinates]:
+        if self.embedding is None or self.coordinates is None:
+            raise CohortError("this model is of a table alone: fit it to a cohort with embeddings.")
+        return self.embedding, self.coordinates
+
+    @property
     def graph(self) -> CausalGraph:
         """The graph over the columns modelled: unmeasured nodes are projected out."""
         return self.structure.graph
@@ -143,8 +149,7 @@ class StructuralModel:
         noise: dict[str, ndarray] = {}
         for name in after:
             own = np.flatnonzero(known)
-            mechanism = self.embedding if name == IMAGE else self.nodes[name]
-            assert mechanism is not None
+            mechanism = self._image[0] if name == IMAGE else self.nodes[name]
             causes = set(mechanism.causes.names) & changed
             for row, told in zip(
                 own, mechanism.causes.unsupported(acted.iloc[own], causes), strict=True
@@ -314,12 +319,11 @@ class StructuralModel:
     def _moved(
         self, z: ndarray, rows: ndarray, before: pd.DataFrame, now: pd.DataFrame
     ) -> Float[ndarray, "n d"]:
-        assert self.embedding is not None
-        assert self.coordinates is not None
-        x = self.coordinates.of_embedding(z[rows])
-        there = self.embedding.predict(self.embedding.abduct(x, before), now)
+        embedding, coordinates = self._image
+        x = coordinates.of_embedding(z[rows])
+        there = embedding.predict(embedding.abduct(x, before), now)
         out = z.copy()
-        out[rows] = self.coordinates.moved(z[rows], there - x)
+        out[rows] = coordinates.moved(z[rows], there - x)
         return out
 
 
