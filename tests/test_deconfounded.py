@@ -181,6 +181,62 @@ def test_a_map_that_reads_confounders_says_so_wherever_they_are_missing():
     assert not fitted().needs_confounders
 
 
+# ---------------------------------------------------------------- a site never seen
+
+
+def sites(name, n=300, seed=0):
+    """Return embeddings of one site, shifted and stretched by its number."""
+    rng = np.random.default_rng([seed, ord(name[0])])
+    number = ord(name[0]) - ord("A")
+    z = rng.normal(size=(n, 6)) * (1 + number) + 5 * number
+    ids = [f"{name}-{i}" for i in range(n)]
+    return deconf.Cohort.from_arrays(
+        z, pd.DataFrame({"id": ids, "site": name}), patient="id", site="site"
+    )
+
+
+def harmonised():
+    both = [sites("A"), sites("B")]
+    train = deconf.Cohort.from_arrays(
+        np.vstack([c.embeddings for c in both]),
+        pd.concat([c.table for c in both], ignore_index=True),
+        patient="id",
+    )
+    return deconf.deconfound("stored", "site", method="combat", at_inference=True).fit(train), train
+
+
+def test_a_site_never_seen_is_calibrated_by_its_own_images_without_labels(tmp_path):
+    clean, train = harmonised()
+    there = clean.calibrated(sites("D", seed=1))
+    new = sites("D", seed=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a correction is known now
+        after = there.embed(new)
+    goal = clean.embed(train)
+    assert_allclose(after.mean(0), goal.mean(0), atol=0.5)
+    assert_allclose(after.std(0), goal.std(0), rtol=0.2)
+    with pytest.warns(OverlapWarning, match="300 of 300 rows have a level of site"):
+        assert_allclose(clean.embed(new), new.embeddings, atol=1e-5)  # as it was
+    assert_array_equal(there.embed(train), goal)  # known sites are where they were
+    assert "calibrated for a site unseen in training by 300" in there.reasons[-1]
+    with pytest.raises(SettingsError, match="without its training cohort"):
+        _ = there.certificate
+    there.save(tmp_path)
+    assert_array_equal(deconf.load(tmp_path).embed(new), after)
+
+
+def test_calibration_refuses_known_sites_other_methods_and_a_missing_record():
+    clean, train = harmonised()
+    with pytest.raises(CohortError, match="600 of 600 images have a level of site that training"):
+        clean.calibrated(train)
+    with pytest.raises(SettingsError, match="only maps of method='combat'"):
+        fitted().calibrated(OTHERS)
+    there = clean.calibrated(sites("D").embeddings)
+    table = sites("D").table.assign(site=None)
+    with pytest.raises(CohortError, match="300 of 300 rows do not say their site"):
+        there.embed(deconf.Cohort.from_arrays(sites("D").embeddings, table, patient="id"))
+
+
 # ---------------------------------------------------------------- fold
 
 

@@ -18,7 +18,7 @@ from deconf.encoders.base import Encoder
 from deconf.encoders.inputs import as_embeddings
 from deconf.errors import CohortError, LeakageError, OverlapWarning, SettingsError, listing
 from deconf.maths.design import Encoding
-from deconf.maths.maps import AffineMap, EmbeddingMap
+from deconf.maths.maps import AffineMap, ComBatMap, EmbeddingMap
 from deconf.records.certificate import Certificate
 
 
@@ -80,14 +80,15 @@ class DeconfoundedEncoder(nn.Module):
         Raises
         ------
         SettingsError
-            The map was loaded, and nobody had asked for its certificate before it was saved.
+            The map was calibrated, or loaded and nobody had asked for its certificate before it
+            was saved.
         """
         if self.audited is None:
             if self._certify is None:
                 raise SettingsError(
-                    "this map was loaded without its training cohort and was saved before its "
-                    "certificate was asked for. Fit it again with 'deconf fit --certify', or ask "
-                    "for clean.certificate before clean.save; deconf.audit(map, cohort, ...) "
+                    "this map was calibrated, or loaded without its training cohort and saved "
+                    "before its certificate was asked for. Fit it again with 'deconf fit "
+                    "--certify', or ask for clean.certificate before clean.save; deconf.audit(map, cohort, ...) "
                     "judges it on new patients."
                 )
             self.audited = self._certify(self)
@@ -137,20 +138,8 @@ class DeconfoundedEncoder(nn.Module):
         OverlapWarning
             The map reads confounders, and some rows have a level it was never shown.
         """
-        z = as_embeddings(self.encoder, what)
-        if z is None:
-            z = torch.tensor(
-                self.encoder.embed(
-                    what, on_error=on_error, workers=workers, cache=cache, progress=progress
-                )
-            )
-        z = z.to(next(self.map.buffers()).device)
-        width = self.width
-        if z.shape[1] != width:
-            raise CohortError(
-                f"these embeddings have {z.shape[1]} columns; this map was fitted on {width}. "
-                "Were they made by another encoder?"
-            )
+        how = {"on_error": on_error, "workers": workers, "cache": cache, "progress": progress}
+        z = self._raw(what, how)
         c = None
         if self.needs_confounders:
             if not isinstance(what, Cohort):
@@ -158,10 +147,95 @@ class DeconfoundedEncoder(nn.Module):
                     "this map reads the confounder of each image: pass a Cohort with its columns, "
                     "or fit with at_inference=False."
                 )
-            c = torch.tensor(design_of(self.encoding, what.table)).to(z.device)  # type: ignore[arg-type]
+            c = torch.tensor(self._design(what.table)).to(z.device)
         with torch.inference_mode():
             out = self.map(z, c) if c is not None else self.map(z)
         return out.float().cpu().numpy()
+
+    def _raw(self, what: Cohort | Any, how: dict[str, Any]) -> Float[Tensor, "n d"]:
+        """Return what the encoder says, where the map is."""
+        z = as_embeddings(self.encoder, what)
+        if z is None:
+            z = torch.tensor(self.encoder.embed(what, **how))
+        if z.shape[1] != self.width:
+            raise CohortError(
+                f"these embeddings have {z.shape[1]} columns; this map was fitted on {self.width}. "
+                "Were they made by another encoder?"
+            )
+        return z.to(next(self.map.buffers()).device)
+
+    def _design(self, table: pd.DataFrame) -> Float[np.ndarray, "n k"]:
+        """Return the design of the confounders, where a level never seen may stand for a site."""
+        if self.encoding is None or not (isinstance(self.map, ComBatMap) and len(self.map.unseen)):
+            return design_of(self.encoding, table)  # type: ignore[arg-type]
+        names = [column.name for column in self.encoding.columns]
+        c, _ = self.encoding.encode(table)
+        missing = table[names].isna().any(axis=1)
+        if missing.any():
+            raise CohortError(
+                f"{missing.sum():,} of {len(table):,} rows do not say their {listing(names)}: this "
+                "map is calibrated for a new site and would take them for it. Fill the column in."
+            )
+        return c
+
+    def calibrated(self, what: Cohort | Any, **how: Any) -> DeconfoundedEncoder:
+        """Return it for one site that training never saw, by its images without labels.
+
+        Every level that was not met is taken for that site from then on: one calibrated encoder
+        for each new site.  The certificate is not carried over, since it judged another map.
+
+        Parameters
+        ----------
+        what : Cohort, images or embeddings (n, d)
+            Of the new site alone, with the case mix of the training cohort; see
+            `ComBatMap.calibrated`.
+        **how
+            ``on_error``, ``workers``, ``cache``, ``progress`` of `embed`.
+
+        Raises
+        ------
+        SettingsError
+            The method is not ``"combat"``.
+        CohortError
+            Some of a cohort's images have a level that training has seen.
+
+        Examples
+        --------
+        >>> import pandas as pd, deconf
+        >>> z, site = np.random.default_rng(0).normal(size=(90, 4)), np.repeat(["A", "B", "C"], 30)
+        >>> all_sites = deconf.Cohort.from_arrays(z, pd.DataFrame({"site": site}))
+        >>> known, new = all_sites.subset(site != "C"), all_sites.subset(site == "C")
+        >>> cleaner = deconf.deconfound("stored", "site", method="combat", at_inference=True)
+        >>> cleaner.fit(known).calibrated(new).embed(new).shape
+        (30, 4)
+        """
+        if not isinstance(self.map, ComBatMap) or self.encoding is None:
+            raise SettingsError(
+                f"only maps of method='combat' can be calibrated for a new site, and this one is "
+                f"of {self.method!r}. Maps that do not read the record need no calibration."
+            )
+        if isinstance(what, Cohort):
+            _, seen = self.encoding.encode(what.table)
+            if seen.any():
+                names = listing(column.name for column in self.encoding.columns)
+                raise CohortError(
+                    f"{seen.sum():,} of {len(seen):,} images have a level of {names} that training "
+                    "has seen: calibrate with the images of one new site alone, "
+                    "cohort.subset(cohort.table[column] == site)."
+                )
+        z = self._raw(what, how)
+        said = f"calibrated for a site unseen in training by {len(z):,} of its images"
+        return DeconfoundedEncoder(
+            self.encoder,
+            self.map.calibrated(z),
+            plan=self.plan,
+            method=self.method,
+            encoding=self.encoding,
+            weights=self.weights,
+            reasons=(*self.reasons, said),
+            salt=self.salt,
+            patients=self.patients,
+        )
 
     @property
     def width(self) -> int:
