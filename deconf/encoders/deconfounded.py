@@ -88,8 +88,8 @@ class DeconfoundedEncoder(nn.Module):
                 raise SettingsError(
                     "this map was calibrated, or loaded without its training cohort and saved "
                     "before its certificate was asked for. Fit it again with 'deconf fit "
-                    "--certify', or ask for clean.certificate before clean.save; deconf.audit(map, cohort, ...) "
-                    "judges it on new patients."
+                    "--certify', or ask for clean.certificate before clean.save; "
+                    "deconf.audit(map, cohort, ...) judges it on new patients."
                 )
             self.audited = self._certify(self)
         return self.audited
