@@ -18,7 +18,8 @@ Loss = Callable[[np.ndarray, np.random.Generator], Float[Tensor, ""]]
 Progress = Callable[[int, int, float], object]  # epoch, epochs, loss
 Order = Callable[[np.random.Generator], np.ndarray]
 
-LOOK = 32  # losses between two looks at them on a GPU, where every look waits for the device
+LOOKS = {"cpu": 1}  # losses between two looks at them by device: every look waits for a GPU
+ELSEWHERE = 32
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def _step(
     for part in range(schedule.accumulate):
         value = loss(batch[part :: schedule.accumulate], draws) / schedule.accumulate
         course.unseen.append(value.detach())
-        if value.device.type == "cpu" or len(course.unseen) >= LOOK:
+        if len(course.unseen) >= LOOKS.get(value.device.type, ELSEWHERE):
             course.look()
         value.backward()
     nn.utils.clip_grad_norm_(module.parameters(), schedule.clip)

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from deconf import training
 from deconf.errors import SettingsError
 from deconf.training import Schedule, train
 
@@ -132,7 +133,10 @@ def test_a_batch_computed_in_parts_takes_the_same_steps():
         Schedule(batch=16, accumulate=3)
 
 
-def test_a_run_stopped_inside_an_epoch_goes_on_to_the_same_bits(tmp_path):
+@pytest.mark.parametrize("patience", [1, 32])  # a GPU's losses are looked at now and then
+def test_a_run_stopped_inside_an_epoch_goes_on_to_the_same_bits(patience, tmp_path, monkeypatch):
+    monkeypatch.setitem(training.LOOKS, "cpu", patience)
+
     class Stop(Exception):
         pass
 
