@@ -44,6 +44,7 @@ DEFAULT = "auto"
 OURS = "the default: colour named, graph-derived"
 COPIES = "paired: every digit and its copy in the other colour"
 GREY = "grey-scale oracle"
+CEILING = "grey-scale oracle, digits weighted as the default weights them"
 REVERSED, ALIGNED = "test environment", "as in training"
 PUBLISHED = (  # 50,000 digits, settings chosen on the test environment
     ("irm, published", 66.9),
@@ -196,6 +197,11 @@ def _scores(
             clean = cleaner.fit(split.cohort())
         chosen.append(f"{_called(contender)}: {_in_short(clean)}")
         selection = contender.selection or "training"
+        if contender is own and clean.weights is not None:
+            grey = plain.fit(
+                split.grey[train], codes["colour"], outcome=y, weights=clean.weights, seed=seed
+            )
+            yield CEILING, "training", dict.fromkeys(tests, _log_odds(grey, split.grey[test]))
         if isinstance(method, InvariantRisk) and isinstance(clean.map, Adapter):
             found = {metric: _log_odds(clean.map, z) for metric, z in tests.items()}
         else:
