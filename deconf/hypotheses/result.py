@@ -145,7 +145,9 @@ class Effect:
         told = []
         others = self.designs[self.designs["level"] == self.level]
         for row in others[others["design"] != self.design].to_dict("records"):
-            if self.ratio is None:
+            if not row["patients"]:
+                told.append(f"{row['design']} nothing, for no patient was seen at both levels")
+            elif self.ratio is None:
                 told.append(f"{row['design']} {row['difference']:.3g}")
             elif not math.isnan(row["ratio"]):
                 limits = f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"

@@ -85,7 +85,8 @@ class Study:
         one = self._chosen(primary)
         if math.isnan(one.difference.estimate):
             raise NotIdentified(
-                f"no patient has films at {one.level} and {rows.cause.levels[0]}. {self.refusal}"
+                f"no patient has films at {one.level} and {rows.cause.levels[0]}, and "
+                f"{self.refusal}"
             )
         held = () if found.kind == "front door" else found.given
         others = [*designs.beside(rows, held, seed=self.seed), *by_graph.contrasts]

@@ -171,6 +171,17 @@ def test_where_severity_is_unmeasured_the_same_patients_answer_instead():
     assert any("not identified" in said for said in found.warnings)
 
 
+def test_patients_seen_once_say_nothing_and_are_said_to():
+    table = worlds.curved(200, 97).table
+    alone = Cohort.read(table.assign(patient=range(len(table))), patient="patient")
+    said = str(ask(alone, within="patient"))
+    assert "within patient nothing, for no patient was seen at both levels" in said
+    assert "nan" not in said
+    hidden = Cohort.read(alone.table.drop(columns="severity"), patient="patient")
+    with pytest.raises(NotIdentified, match=r"no patient has films at 1 and 0, and the effect of"):
+        ask(hidden, within="patient")
+
+
 def test_a_planted_wrong_graph_fails_its_negative_control():
     """Severity is left out of the graph: dowhy's four refuters pass, the control does not."""
     cohort = worlds.curved(800, 97)
