@@ -17,6 +17,7 @@ No rejection is no proof of independence: read the number of patients beside it.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ from deconf.probes.target import votes
 
 TESTS = ("permutation", "gcm", "kernel")
 ATTACKERS = ("logistic", "quadratic")
+USUAL = 500  # permutations
 FEWEST = 40  # patients below which nothing is tested
 ROUNDING = 1e-9  # of sums in another order, as a share of the statistic
 
@@ -99,7 +101,7 @@ def independence(
     cohort: Cohort,
     *,
     tests: Sequence[str] = TESTS,
-    permutations: int = 500,
+    permutations: int | None = None,
     most: int = 1000,
     level: float = 0.05,
     seed: int = 0,
@@ -117,7 +119,8 @@ def independence(
     cohort : Cohort
         One film of each patient is taken, at random.
     tests : any of "permutation", "gcm", "kernel"
-    permutations : int
+    permutations : int, optional
+        Of each test; default 500, or twice what Holm's correction needs to reject at all.
     most : int
         Patients of the kernel test, whose cost grows with their square.
     level : float
@@ -129,7 +132,8 @@ def independence(
     CohortError
         Rows do not match, a column is absent or constant, or too few patients are left.
     SettingsError
-        An unknown test, or a number out of range.
+        An unknown test, a number out of range, or so few permutations that after Holm's
+        correction nothing could be rejected.
 
     Examples
     --------
@@ -147,11 +151,18 @@ def independence(
                 f"no test is called {test!r}.{did_you_mean(str(test), TESTS)} Known: "
                 f"{listing(TESTS)}."
             )
-    if permutations < 1 or not 0 < level < 1 or most < FEWEST or not tests:
+    if not 0 < level < 1 or most < FEWEST or not tests:
         raise SettingsError(
-            f"permutations={permutations!r}, level={level!r}, most={most!r}, tests={tests!r}: "
-            f"expected one permutation and one test at least, a level between 0 and 1, and "
-            f"{FEWEST} patients or more."
+            f"level={level!r}, most={most!r}, tests={tests!r}: expected one test at least, a level "
+            f"between 0 and 1, and {FEWEST} patients or more."
+        )
+    least = math.ceil(len(names) * len(tests) / level - ROUNDING) - 1
+    if permutations is None:
+        permutations = max(USUAL, 2 * least)
+    if permutations < least:
+        raise SettingsError(
+            f"permutations={permutations!r} cannot reject anything at {level} after Holm over "
+            f"{len(names) * len(tests)} tests: name {least} or more, or fewer tests."
         )
     z = _values(what, cohort)
     table = cohort.table
@@ -292,7 +303,13 @@ def _values(what: Any, cohort: Cohort) -> Float[ndarray, "n d"]:
                 f"the table has no column {what!r}.{did_you_mean(what, cohort.table.columns)} "
                 f"Columns: {listing(cohort.table.columns)}."
             )
-        what = pd.to_numeric(cohort.table[what])
+        name, what = what, pd.to_numeric(cohort.table[what], errors="coerce")
+        words = cohort.table[name][what.isna() & cohort.table[name].notna()]
+        if len(words):
+            raise CohortError(
+                f"the column {name!r} holds {words.iloc[0]!r}: a score is a number. Of two words "
+                f"make 0 and 1, table[{name!r}] == {words.iloc[0]!r}."
+            )
     elif hasattr(what, "embed"):
         what = what.embed(cohort)
     array = np.asarray(what, dtype=np.float64)

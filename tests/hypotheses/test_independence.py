@@ -131,13 +131,15 @@ def test_conditional_permutations_keep_what_the_confounder_owes_to_the_set():
         ({"what": np.zeros(3)}, CohortError, r"\(3,\) values for 300 films"),
         ({"what": np.full(300, np.nan)}, CohortError, "300 of 300 rows hold nan"),
         ({"what": "score"}, CohortError, "no column 'score'"),
+        ({"what": "view"}, CohortError, "'view' holds 'AP': a score is a number"),
         ({"tests": ["kernell"]}, SettingsError, "'kernell'.*Did you mean 'kernel'"),
         ({"permutations": 0}, SettingsError, "permutations=0"),
+        ({"permutations": 58}, SettingsError, r"at 0.05 after Holm over 3 tests: name 59 or more"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(change, error, words):
     z, cohort = world()
-    cohort = deconf.Cohort.read(cohort.table.assign(one=1))
+    cohort = deconf.Cohort.read(cohort.table.assign(one=1, view="AP"))
     asked = {"what": z, "confounder": "c", "given": "s"} | change
     with pytest.raises(error, match=words):
         independence(
@@ -150,5 +152,5 @@ def test_few_patients_are_refused_and_a_constant_score_depends_on_nothing():
     with pytest.raises(CohortError, match=r"20 patients have c, s recorded: 40 at least"):
         independence(z, "c", "s", cohort)
     z, cohort = world()
-    flat = independence(0 * z, "c", "s", cohort, permutations=9)
+    flat = independence(0 * z, "c", "s", cohort, permutations=59)
     assert (flat.table["p"] == 1).all()
