@@ -21,6 +21,7 @@ from numpy import ndarray
 from deconf.causal.graph import IMAGE
 from deconf.cohort.cohort import Cohort
 from deconf.errors import CohortError, SettingsError, listing
+from deconf.hypotheses.reactions.scores import scored
 from deconf.maths import kinds
 from deconf.maths.intervals import Interval, bootstrap
 from deconf.maths.multiplicity import holm
@@ -283,15 +284,16 @@ def flip_test(
 
     Parameters
     ----------
-    score : function of (n, d) embeddings
-        Say ``head.score``, or a cleaned one: ``lambda z: head.score(clean.embed(z))``.
+    score : head, or function of (n, d) embeddings
+        A cleaned one, say: ``lambda z: head.score(clean.embed(z))``.
     values : (first, second), optional
         By default the two levels of a column that has two.
 
     Raises
     ------
     SettingsError
-        Values are not given and the column has not two levels.
+        Values are not given and the column has not two levels; the score says no finite number
+        of each film.
     """
     if values is None:
         node = model.nodes.get(column)
@@ -307,10 +309,9 @@ def flip_test(
     if not len(rows):
         raise CohortError(f"no film has an answer under both values of {column!r}.")
     first, second = (
-        np.asarray(score(_embeddings(side.cohort)))[np.searchsorted(side.rows, rows)]
-        for side in sides
+        scored(score, _embeddings(side.cohort))[np.searchsorted(side.rows, rows)] for side in sides
     )
-    now = np.asarray(score(_embeddings(cohort)[rows]))
+    now = scored(score, _embeddings(cohort)[rows])
     spread = float(now.std()) or 1.0
     patients = cohort.patients[rows]
     change = second - first

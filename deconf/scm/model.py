@@ -261,6 +261,8 @@ class StructuralModel:
         return write(self, Path(folder))
 
     def _checked(self, do: Mapping[str, Any], n: int) -> dict[str, list[Any]]:
+        if not isinstance(do, Mapping):
+            raise SettingsError(f"do is {{'column': value}}, as {{'portable': 0}}, not {do!r}.")
         out = {}
         for name, value in do.items():
             if name not in self.nodes:

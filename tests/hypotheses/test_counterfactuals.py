@@ -93,3 +93,10 @@ def test_bad_questions_are_refused(model, new, world):
         check_counterfactuals(model, world.train().cohort, "portable")
     with pytest.raises(SettingsError, match=r"values=\(a, b\)"):
         flip_test(model, new.cohort, lambda z: z[:, 0], "age")
+    for score, words in (
+        (lambda z: z[:3, 0], r"shape \(3,\) for"),
+        (lambda z: z[:, :2], r", 2\) for"),
+        (lambda z: np.nan * z[:, 0], "some of it nan"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            flip_test(model, new.cohort, score, "portable")

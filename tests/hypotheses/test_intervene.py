@@ -263,6 +263,7 @@ def constant(z):
     [
         ({"interventions": []}, SettingsError, "there is no intervention"),
         ({"interventions": ["blur"]}, SettingsError, "'blur' is 'blur', no intervention"),
+        ({"interventions": "blur"}, SettingsError, "'blur' is 'blur', no intervention"),
         ({"interventions": [Gamma(), Gamma()]}, SettingsError, "two interventions are called"),
         ({"interventions": Stain()}, CohortError, r"on the image in row 0.*colour image"),
         ({"doses": []}, SettingsError, r"doses=\[\]"),

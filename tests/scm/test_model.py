@@ -188,6 +188,7 @@ def test_bad_input_is_named(model):
     cohort, _ = films(100, 10)
     for do, words in (
         ({"devise": "A"}, "no column 'devise'. Did you mean 'device'"),
+        ("device", "do is {'column': value}, as .*, not 'device'"),
         ({"device": "C"}, r"do\(device='C'\): never seen in training. Levels: A, B"),
         ({"device": ["A", "B"]}, "2 values for 100 films"),
     ):

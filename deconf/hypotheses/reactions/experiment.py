@@ -135,7 +135,7 @@ def intervene(
 
 def _edits(given: Any, doses: Sequence[float]) -> list[Edit]:
     """Return every intervention at every dose, the doses of one sharing its random numbers."""
-    if isinstance(given, Intervention):
+    if isinstance(given, (Intervention, str)):  # a name is refused below
         given = [given]
     named = dict(given) if isinstance(given, Mapping) else {}
     if not isinstance(given, Mapping):

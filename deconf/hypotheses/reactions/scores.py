@@ -79,8 +79,7 @@ def scorers_of(
                 f"{did_you_mean(name, given)} Give one score for each."
             )
         given = given[name]
-    function = getattr(given, "score", given)
-    if not callable(function):
+    if not callable(getattr(given, "score", given)):
         direction = np.asarray(given, dtype=np.float64)
         if direction.shape != (z.shape[1],):
             raise SettingsError(
@@ -89,17 +88,25 @@ def scorers_of(
             )
         return lambda x: np.asarray(x, dtype=np.float64) @ direction
 
-    def scored(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-        out = np.asarray(function(x), dtype=np.float64)
-        if out.shape != (len(x),) or not np.isfinite(out).all():
-            raise SettingsError(
-                f"the score returns an array of shape {out.shape} for {len(x):,} films"
-                f"{'' if np.isfinite(out).all() else ', some of it nan or infinite'}: expected one "
-                "finite number each, as log-odds."
-            )
-        return out
+    return lambda x: scored(given, x)
 
-    return scored
+
+def scored(by: Any, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    """Return what a function of embeddings, or a head, says of each film.
+
+    Raises
+    ------
+    SettingsError
+        It does not say one finite number of each.
+    """
+    out = np.asarray(getattr(by, "score", by)(x), dtype=np.float64)
+    if out.shape != (len(x),) or not np.isfinite(out).all():
+        raise SettingsError(
+            f"the score returns an array of shape {out.shape} for {len(x):,} films"
+            f"{'' if np.isfinite(out).all() else ', some of it nan or infinite'}: expected one "
+            "finite number each, as log-odds."
+        )
+    return out
 
 
 def _cross_fitted(
@@ -121,13 +128,13 @@ def _cross_fitted(
         rows = train[known[train]]
         heads.append((test, fit_head(z[rows], y[rows], strength=strength)))
 
-    def scored(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    def by_others(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
         out = np.empty(len(x))
         for rows, head in heads:
             out[rows] = head.score(x[rows])
         return out
 
-    return scored
+    return by_others
 
 
 def _only(outcomes: Sequence[str]) -> str:
