@@ -23,7 +23,12 @@ def deconf_in(tmp_path, monkeypatch):
 def test_effect_prints_the_verdict_its_tests_and_saves_the_designs(deconf_in, tmp_path):
     answer = deconf_in(*ASKED, "--negative-outcome", "rib_count", "-o", "out.csv")
     assert answer.exit_code == 0, answer.output
-    for said in ("IDENTIFIED AND FOUND", "Estimand: Σ_s", "placebo cause", "portable -> rib_count"):
+    for said in (
+        "FOUND, IF THE GRAPH IS RIGHT: no negative control could have contradicted",  # 120 patients
+        "Estimand: Σ_s",
+        "placebo cause",
+        "portable -> rib_count",
+    ):
         assert said in answer.output
     saved = pd.read_csv(tmp_path / "out.csv")
     assert list(saved["design"][:2]) == ["adjusted", "crude"]
@@ -33,6 +38,8 @@ def test_effect_prints_the_verdict_its_tests_and_saves_the_designs(deconf_in, tm
     ("words", "said"),
     [
         (["--out", "out.xlsx"], "saved as .csv"),
+        (["--out", "nowhere/out.csv"], "there is no folder 'nowhere'"),
+        (["--given", "severity", "--given", "score"], "'score' is the effect that is asked about"),
         (["--within-patient", "--not-through", "severity"], "leave --not-through out"),
         (["--negative-outcome", "rib_count=luck"], "confounding, detection"),
         (["--reference", "9"], "no level '9'"),

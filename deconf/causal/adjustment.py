@@ -148,9 +148,17 @@ def own_adjustment(
     Raises
     ------
     GraphError
-        A held column descends from the effect.
+        A held column is the cause or the effect, or descends from the effect.
     """
+    if cause == effect:
+        raise GraphError(f"cause and effect are both {cause!r}: name two different nodes.")
     given = tuple(dict.fromkeys((*given, *not_through)))
+    for name in given:
+        if name in (cause, effect):
+            raise GraphError(
+                f"{name!r} is the {'cause' if name == cause else 'effect'} that is asked about and "
+                "cannot be held: take it out of given=."
+            )
     words = in_words(given) if given else "nothing"
     said = (f"holding {words} is your assumption (given=), not derived from a graph",)
     if graph is None:
@@ -189,6 +197,27 @@ def own_adjustment(
     )
 
 
+def patients_would_do(
+    graph: CausalGraph, cause: str, effect: str, measured: Collection[str]
+) -> bool:
+    """Whether films of the same patient close what no recorded set does.
+
+    They do where all that stays open is a cause that nobody recorded and that does not follow from
+    ``cause``: taken for something that does not change within a patient.  They do not where the
+    effect acts on the cause, or where the cohort was selected on what both act on.
+
+    Examples
+    --------
+    >>> hidden = CausalGraph.parse("frailty -> portable; frailty -> ill")
+    >>> patients_would_do(hidden, "portable", "ill", ["portable", "ill"])
+    True
+    >>> reverse = CausalGraph.parse("ill -> portable")
+    >>> patients_would_do(reverse, "portable", "ill", ["portable", "ill"])
+    False
+    """
+    return _Problem.of(graph, cause, effect, ()).closes_within(measured)
+
+
 @dataclass(frozen=True)
 class _Problem:
     """A cause, an effect, and the graph in which they must be separated."""
@@ -222,6 +251,13 @@ class _Problem:
         usable = set(measured) - self.forbidden - {self.cause, *always}
         found = minimal_separators(self.cut, (self.cause,), self.effect, usable, always)
         return sorted(((*self.not_through, *sorted(s)) for s in found), key=lambda s: (len(s), s))
+
+    def closes_within(self, measured: Collection[str]) -> bool:
+        """Whether holding what is unrecorded and does not follow from the cause would do."""
+        below = nx.descendants(self.cut.to_networkx(), self.cause)
+        steady = set(self.cut.nodes) - below - {IMAGE}
+        alike = replace(self, cut=replace(self.cut, bidirected=()))
+        return bool(alike.sets(steady | set(measured)))
 
     def stated(self, sets: list[Names], graph: CausalGraph) -> Adjustment:
         between = nx.descendants(graph.to_networkx(), self.cause) & nx.ancestors(
@@ -291,7 +327,8 @@ class _Problem:
         for names in self.sets(measured | hidden):
             if extra := [n for n in names if n in hidden]:
                 told[f"record {in_words(extra)}, then hold {in_words(names)}"] = None
-        told[f"the same patient at two levels of {self.cause} (within='patient')"] = None
+        if self.closes_within(measured):
+            told[f"the same patient at two levels of {self.cause} (within='patient')"] = None
         if IMAGE in self.cut.nodes:
             told[f"an edit of the image that changes only the trace of {self.cause}"] = None
         told[f"a date on which {self.cause} changed for all patients alike"] = None

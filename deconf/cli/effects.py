@@ -114,6 +114,8 @@ def effect(
     """
     if out is not None and out.suffix.lower() != ".csv":
         raise SettingsError(f"--out {str(out)!r}: the table is saved as .csv.")
+    if out is not None and not out.parent.is_dir():
+        raise SettingsError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}.")
     if within and not_through:
         raise SettingsError("--within-patient holds no mediator: leave --not-through out.")
     if within and patient is None:

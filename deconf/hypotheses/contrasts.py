@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy import ndarray
 
 from deconf.causal.adjustment import Adjustment
+from deconf.causal.narrative import in_words
 from deconf.causal.overlap import empty_cells, overlap_table
 from deconf.causal.weights import Weights, balancing_weights
 from deconf.errors import NotIdentified
@@ -26,7 +27,7 @@ from deconf.hypotheses.estimation import (
     weighted,
 )
 from deconf.hypotheses.nuisances import Covariates
-from deconf.hypotheses.reading import FEWEST_AT_LEVEL, Rows
+from deconf.hypotheses.reading import FEWEST_AT_LEVEL, PATIENT_COLUMN, Cause, Outcome, Rows
 from deconf.maths.intervals import Interval
 from deconf.maths.within import WithinPatient, within_patient
 
@@ -34,6 +35,8 @@ CRUDE, IPW, OVERLAP = "crude", "weighted", "overlap-weighted"
 ADJUSTED, WITHIN = "adjusted", "within patient"
 MOST_TRIMMED = 0.5
 """Share of the rows that may lack overlap before the effect counts as not identified."""
+FRONT_TRIMMED = 0.1
+"""The same for the front door, where no row can be left out."""
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
 
@@ -50,10 +53,14 @@ class Contrast:
     note: str = ""
 
     def scaled(self, sd: float) -> Interval:
-        """Return the estimate on the scale of the verdict: log ratio, else units of sd."""
+        """Return the estimate on the scale of the verdict: log ratio, else units of ``spread``."""
         if self.ratio is not None:
             limits = (self.ratio.estimate, self.ratio.low, self.ratio.high)
             return Interval(*(math.log(v) if v > 0 else math.nan for v in limits))
+        return self.in_sds(sd)
+
+    def in_sds(self, sd: float) -> Interval:
+        """Return the difference in units of ``spread``."""
         d = self.difference
         return Interval(d.estimate / sd, d.low / sd, d.high / sd)
 
@@ -91,6 +98,12 @@ class Adjusted:
         return self.known.trimmed if self.known else 0.0
 
 
+def spread(y: Outcome, cause: Cause) -> float:
+    """Return the unit of an effect: one sd of the outcome, for one of the cause if a number."""
+    sd = float(np.nanstd(y.values))
+    return sd if cause.numbers is None else sd / float(np.nanstd(cause.numbers))
+
+
 def se_of(interval: Interval) -> float:
     """Return the standard error an interval of 95 % stands for."""
     return (interval.high - interval.low) / 2 / 1.96
@@ -106,17 +119,18 @@ def adjusted(rows: Rows, found: Adjustment, *, trim: float, seed: int) -> Adjust
     """
     table, y, cause = rows.table, rows.outcome.values, rows.cause
     x = Covariates.of(table, found.given)
-    own = table.assign(**{"patient of the row": rows.patients})
+    own = table.assign(**{PATIENT_COLUMN: rows.patients})
     held = () if found.kind == "front door" else found.given
-    overlap = overlap_table(own, [cause.name], list(held), patient="patient of the row")
+    overlap = overlap_table(own, [cause.name], list(held), patient=PATIENT_COLUMN)
     if cause.numbers is not None:
         slope = partially_linear(x, y, cause.numbers, rows.patients, cause.name, seed=seed)
         one = Contrast(ADJUSTED, "per unit", slope, None, len(y), _people(rows.patients))
         return Adjusted((one,), None, x, overlap)
     is_front = found.kind == "front door"
-    known = propensity(
-        x, cause.codes, rows.patients, trim=0.0 if is_front or not held else trim, seed=seed
-    )
+    known = propensity(x, cause.codes, rows.patients, trim=trim if found.given else 0.0, seed=seed)
+    if is_front:
+        _require_front(found, known, trim)
+        known = replace(known, kept=np.ones(len(y), dtype=bool))
     _require_overlap(rows, known, overlap, trim)
     means = (front_door if is_front else doubly_robust)(x, y, cause.codes, rows.patients, known)
     note = ""
@@ -135,10 +149,10 @@ def beside(rows: Rows, given: Sequence[str], *, seed: int) -> list[Contrast]:
         return [Contrast(CRUDE, "per unit", slope, None, len(y), _people(rows.patients))]
     found = list(_by_level(CRUDE, rows, crude(y, cause.codes, rows.patients)))
     if given:
-        table = rows.table.assign(**{"patient of the row": rows.patients})
+        table = rows.table.assign(**{PATIENT_COLUMN: rows.patients})
         for name, kind in ((IPW, "ipw"), (OVERLAP, "overlap")):
             w: Weights = balancing_weights(
-                table, [cause.name], list(given), kind, patient="patient of the row", seed=seed  # type: ignore[arg-type]
+                table, [cause.name], list(given), kind, patient=PATIENT_COLUMN, seed=seed  # type: ignore[arg-type]
             )  # fmt: skip
             means = weighted(y, cause.codes, w.values, rows.patients)
             note = f"effective rows {w.ess:,.0f}; largest imbalance left {w.smd:.2f} sd"
@@ -209,6 +223,17 @@ def _require_overlap(rows: Rows, known: Propensity, overlap: pd.DataFrame, trim:
         f"{100 * known.trimmed:.0f} % of the rows (a level has probability below {trim:g}){where}. "
         "Nothing there can be compared. Hold less, pool strata, or collect the missing films."
     )
+
+
+def _require_front(found: Adjustment, known: Propensity, trim: float) -> None:
+    """Refuse a front door whose mediators give the cause away: no row could have had another."""
+    if known.trimmed > FRONT_TRIMMED:
+        raise NotIdentified(
+            f"front door: {in_words(found.given)} nearly decides {found.cause!r} in "
+            f"{100 * known.trimmed:.0f} % of the rows (a level has probability below {trim:g}), so "
+            "that no film shows what the mediator does at another level. Collect films in which "
+            f"they differ, or record what closes the back doors of {found.cause!r}."
+        )
 
 
 def _people(patients: ndarray) -> int:

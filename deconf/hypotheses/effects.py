@@ -7,10 +7,15 @@ from typing import Any
 
 import networkx as nx
 
-from deconf.causal.adjustment import Adjustment, adjustment, own_adjustment
+from deconf.causal.adjustment import (
+    Adjustment,
+    adjustment,
+    own_adjustment,
+    patients_would_do,
+)
 from deconf.causal.graph import IMAGE, CausalGraph, as_names
 from deconf.cohort.cohort import Cohort
-from deconf.errors import CohortError, GraphError, NotIdentified, did_you_mean
+from deconf.errors import CohortError, GraphError, NotIdentified, SettingsError, did_you_mean
 from deconf.hypotheses.controls import Controls, Named
 from deconf.hypotheses.reading import (
     Cause,
@@ -70,7 +75,7 @@ def total_effect(
         What each can catch; a list catches confounding.
     margin : float, optional
         An effect smaller than this counts as none: a ratio for a yes-or-no outcome (default 1.25),
-        else standard deviations (0.1).
+        else standard deviations (0.1), of a number for one standard deviation of the cause.
     trim : float
         Rows in which a level has less than this probability are left out and counted.
     simulations : int
@@ -85,7 +90,7 @@ def total_effect(
     NotIdentified
         Open paths, or no overlap; what would settle it is named.
     GraphError, CohortError, SettingsError
-        The graph, the columns or a control are not what they were said to be.
+        The graph, the columns, a control or a setting are not what they were said to be.
 
     Examples
     --------
@@ -160,6 +165,7 @@ def _answer(
         drawn.require(cause)
     c = read_cause(cohort.table, cause, reference)
     y = read_outcome(cohort, effect, seed=seed)
+    _check(margin, trim, simulations, is_ratio=y.is_binary and bool(c.levels))
     if within is not None:
         cohort = _by_patient(cohort, within, c)
     said = ""
@@ -190,6 +196,17 @@ def _answer(
         return study.effect(said)
 
 
+def _check(margin: float | None, trim: float, simulations: int, *, is_ratio: bool) -> None:
+    least = 1.0 if is_ratio else 0.0
+    if margin is not None and not margin > least:
+        what = "a ratio above 1, as 1.25" if is_ratio else "standard deviations above 0, as 0.1"
+        raise SettingsError(f"margin is {margin!r}: expected {what}.")
+    if not 0 <= trim < 0.5:
+        raise SettingsError(f"trim is {trim!r}: expected a probability from 0 to below 0.5.")
+    if simulations < 1:
+        raise SettingsError(f"simulations is {simulations!r}: refuters need one at least.")
+
+
 def _identified(
     graph: CausalGraph | None,
     cohort: Cohort,
@@ -214,8 +231,8 @@ def _identified(
             "",
         )
     except NotIdentified as error:
-        if within is None:
-            raise
+        if within is None or not patients_would_do(graph, cause, y.name, measured):
+            raise  # films of one patient help against hidden causes, and against nothing else
         best = _best_at_hand(graph, cause, y.name, measured)
         return Adjustment(cause, y.name, "yours", best, (best,)), str(error)
 

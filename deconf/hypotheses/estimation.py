@@ -106,10 +106,11 @@ def crude(y: Float[ndarray, " n"], level: Int[ndarray, " n"], patients: ndarray)
 def weighted(
     y: Float[ndarray, " n"], level: Int[ndarray, " n"], weights: ndarray, patients: ndarray
 ) -> Means:
-    """Return weighted means by level; the weights count as known, so intervals are a little long.
+    """Return weighted means by level; the weights count as known.
 
-    That taking a fitted propensity for a known one lengthens the interval is Hirano, Imbens &
-    Ridder, Econometrica 2003.
+    For inverse-probability weights that makes intervals a little long (Hirano, Imbens & Ridder,
+    Econometrica 2003); for overlap weights, whose population moves with the fit, it is an
+    approximation in either direction.
     """
     count = int(level.max()) + 1
     at = (level[:, None] == np.arange(count)) * weights[:, None]

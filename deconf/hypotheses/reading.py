@@ -22,6 +22,9 @@ HEAD_SCORE = "head score"
 DIRECTION = "direction"
 FEWEST = 40
 """Patients in all."""
+PATIENT_COLUMN = "patient of the row"
+FEWEST_OF_A_TEXT = 5
+"""Rows, on average, of a held text."""
 FEWEST_AT_LEVEL = 10
 """Patients at each level of the cause, and with the rarer value of a yes-or-no outcome."""
 
@@ -121,7 +124,7 @@ def read_outcome(cohort: Cohort, effect: Any, *, seed: int = 0) -> Outcome:
 def read_column(table: pd.DataFrame, name: str, role: str = "effect") -> Outcome:
     """Read one column as an outcome."""
     _present(table, name, role)
-    series = table[name]
+    series = finite(table[name])
     known, values = codes(series)[1], None
     if len(known) < 2:
         raise CohortError(
@@ -147,7 +150,7 @@ def read_cause(table: pd.DataFrame, name: str, reference: Any = None, role: str 
     The reference is, unless named, the lowest value of numbers and the commonest of texts.
     """
     _present(table, name, role)
-    series = table[name]
+    series = finite(table[name])
     found, known = codes(series)
     if len(known) < 2:
         raise CohortError(
@@ -188,10 +191,15 @@ def complete_rows(cohort: Cohort, cause: Cause, outcome: Outcome, held: Sequence
         Too few patients in all, at a level, or with the rarer outcome.
     """
     table = cohort.table
+    if PATIENT_COLUMN in table.columns:
+        raise CohortError(
+            f"the table has a column {PATIENT_COLUMN!r}, a name that is used inside: rename it."
+        )
     for name in held:
         _present(table, name, "given")
+        _require_groups(table[name])
     ok = ~np.isnan(outcome.values) & (cause.codes >= 0)
-    ok &= table[list(held)].notna().all(axis=1).to_numpy()
+    ok &= finite(table[list(held)]).notna().all(axis=1).to_numpy()
     if cause.numbers is not None:
         ok &= ~np.isnan(cause.numbers)
     patients = factorised(cohort.patients)
@@ -235,6 +243,24 @@ def with_node(graph: CausalGraph, outcome: Outcome) -> tuple[CausalGraph, str]:
         )
     drawn = replace(graph, edges=(*graph.edges, (IMAGE, outcome.name)))
     return drawn, f"{outcome.name} is read from the image and from nothing else"
+
+
+def finite(values: Any) -> Any:
+    """Return a column or a table with infinite numbers as missing ones."""
+    return values.replace([np.inf, -np.inf], np.nan)
+
+
+def _require_groups(series: pd.Series[Any]) -> None:
+    """Refuse to hold a text that names rows: every one of its levels is a stratum."""
+    if pd.api.types.is_numeric_dtype(series.dtype) or not is_categorical(series):
+        return
+    rows, known = int(series.notna().sum()), series.nunique()
+    if rows < FEWEST_OF_A_TEXT * known:
+        raise CohortError(
+            f"{series.name!r} has {known:,} different texts in {rows:,} rows: held, it leaves "
+            f"fewer than {FEWEST_OF_A_TEXT} rows a stratum. An identifier is not held; pool rare "
+            "texts, or make it a number."
+        )
 
 
 def _enough(rows: Rows, total: int) -> None:

@@ -15,12 +15,11 @@ from numpy import ndarray
 
 from deconf.hypotheses.estimation import doubly_robust, front_door, partially_linear, propensity
 from deconf.hypotheses.nuisances import Covariates
+from deconf.hypotheses.reading import PATIENT_COLUMN as PATIENT
 from deconf.maths.intervals import factorised
 from deconf.maths.kinds import is_categorical
 from deconf.maths.within import within_patient
 
-PATIENT = "patient of the row"
-"""The column, beside those of the graph, that says whose film a row is."""
 AIPW_NAME = "deconf.hypotheses.registered.CrossFitted"
 WITHIN_NAME = "deconf.hypotheses.registered.WithinPatients"
 

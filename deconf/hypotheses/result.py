@@ -12,6 +12,12 @@ from deconf.causal.narrative import in_words
 from deconf.hypotheses import verdict as words
 from deconf.maths.intervals import Interval
 
+SAID_OF = {
+    "passed": "null",
+    "failed": "not null",
+    "uninformative": "too imprecise, or too constant, to contradict anything",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Effect:
@@ -28,7 +34,8 @@ class Effect:
     ratio : Interval or None
         Risk ratio of a yes-or-no outcome.
     per_sd : Interval
-        The difference in standard deviations of the outcome.
+        The difference in standard deviations of the outcome; of a number, for one standard
+        deviation of the cause.
     contrasts : DataFrame
         Every level against the reference, by the design of the estimate.
     designs : DataFrame
@@ -124,6 +131,8 @@ class Effect:
             if self.adjustment.given
             else "Holding nothing"
         )
+        if self.adjustment.kind == "front door" and self.design != "within patient":
+            how = f"By way of {in_words(self.adjustment.given)}"
         start = f"{how}, {self._contrast()} "
         if self.ratio is not None:
             r = self.ratio
@@ -134,8 +143,10 @@ class Effect:
             )
         d = self.per_sd
         return (
-            start + f"moves {self.effect} by {e.estimate:.3g} (95 % {e.low:.3g} to {e.high:.3g}), "
-            f"{d.estimate:.2f} sd ({d.low:.2f} to {d.high:.2f})."
+            start
+            + f"moves {self.effect} by {e.estimate:.3g} (95 % {e.low:.3g} to {e.high:.3g}), "
+            + (f"one sd of {self.cause} by " if self.level == "per unit" else "")
+            + f"{d.estimate:.2f} sd ({d.low:.2f} to {d.high:.2f})."
         )
 
     def _patients_of_design(self) -> int:
@@ -170,8 +181,7 @@ class Effect:
         if not len(controls):
             return text + "; no negative control was run."
         said = [
-            f"{c['refuter']} ({c['catches']}) is "
-            + ("null" if c["result"] == "passed" else "not null")
+            f"{c['refuter']} ({c['catches']}) is " + SAID_OF[c["result"]]
             for c in controls.to_dict("records")
         ]
         return f"{text}; {'; '.join(said)}."

@@ -23,6 +23,7 @@ from deconf.maths.sensitivity import (
 )
 
 COLUMNS = ["measure", "against", "value", "says"]
+STREAM = 20_100  # of random numbers, so that no column drawn from the bare seed is met again
 STRENGTHS = (1.0, 2.0, 3.0)
 
 
@@ -93,15 +94,17 @@ def tipping_point(
     is held and ỹ that of the outcome given both: its partial R² is r with the cause and r / (1 − r)
     with the outcome, and its sign is the one that explains the estimate.
     """
-    rng = np.random.default_rng(seed)
-    design = np.column_stack([np.ones(len(y)), x.splines])
-    rest_a = _standard(_residual(design, (level == contrast[0]).astype(float)))
-    rest_y = _standard(_residual(np.column_stack([design, level == contrast[0]]), y))
+    rng = np.random.default_rng([seed, STREAM])
+    two = np.isin(level, contrast)  # of other levels it is noise alone
+    design = np.column_stack([np.ones(len(y)), x.splines])[two]
+    a = (level == contrast[0]).astype(float)[two]
+    rest_a = _standard(_residual(design, a))
+    rest_y = _standard(_residual(np.column_stack([design, a]), y[two]))
     sign = math.copysign(1.0, estimate)
     rows = []
     for r in strengths:
-        u = math.sqrt(r) * (rest_a + sign * rest_y)
-        u += math.sqrt(max(1 - 2 * r, 0.0)) * rng.standard_normal(len(y))
+        u = rng.standard_normal(len(y))
+        u[two] = math.sqrt(r) * (rest_a + sign * rest_y) + math.sqrt(max(1 - 2 * r, 0.0)) * u[two]
         held = Covariates(np.column_stack([x.splines, u]), np.column_stack([x.raw, u]))
         left = _difference(held, y, level, patients, contrast, trim, seed)
         rows.append(
@@ -140,7 +143,8 @@ def _told(mark: Benchmark) -> str:
     if math.isnan(mark.adjusted):
         return f"{mark.name} is so strong that no confounder can be {mark.k:g} times as strong"
     times = "" if mark.k == 1 else f"{mark.k:g} times "
-    return f"a confounder {times}as strong as {mark.name} would leave {mark.adjusted:.3g}"
+    left = "nothing, or turn the sign" if mark.is_past_nil else f"{mark.adjusted:.3g}"
+    return f"a confounder {times}as strong as {mark.name} would leave {left}"
 
 
 def _percent(share: float) -> str:

@@ -8,16 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from deconf.causal.adjustment import Adjustment
 from deconf.causal.graph import CausalGraph
+from deconf.causal.narrative import in_words
 from deconf.causal.overlap import empty_cells
 from deconf.cohort.cohort import Cohort
 from deconf.errors import NotIdentified
 from deconf.hypotheses import contrasts as designs
 from deconf.hypotheses.contrasts import Adjusted, Contrast
-from deconf.hypotheses.controls import Controls, run_controls
+from deconf.hypotheses.controls import Controls, Reach, run_controls
 from deconf.hypotheses.identification import identify, quietly
 from deconf.hypotheses.reading import Outcome, Rows, complete_rows, read_cause
 from deconf.hypotheses.result import Effect
@@ -71,6 +73,11 @@ class Study:
         return float(self.rows.outcome.values.std())
 
     @property
+    def unit(self) -> float:
+        """Unit of an effect: one sd of the outcome, for one of the cause where that is a number."""
+        return designs.spread(self.rows.outcome, self.rows.cause)
+
+    @property
     def is_within(self) -> bool:
         """Whether the within-patient contrast is the estimate."""
         return bool(self.refusal)
@@ -90,20 +97,22 @@ class Study:
             )
         held = () if found.kind == "front door" else found.given
         others = [*designs.beside(rows, held, seed=self.seed), *by_graph.contrasts]
-        table = pd.DataFrame([c.row(self.sd) for c in [*others, *by_patient]])
+        table = pd.DataFrame([c.row(self.unit) for c in [*others, *by_patient]])
         refutations = self._refutations(one)
         agree = None
         if by_patient and not self.is_within:
             match = next(c for c in by_patient if c.level == one.level)
-            agree = designs.agree(one, match, self.sd)
+            agree = designs.agree(one, match, self.unit)
         verdict, reason = judge(
             Evidence(
-                one.scaled(self.sd),
+                one.scaled(self.unit),
                 self._margin(),
                 refutations,
                 agree,
                 found.labels_from_image,
                 "" if self.is_within else found.leaves_open,
+                self.graph is not None,
+                found.is_null,
             )
         )
         assumptions = self._assumed(said, by_graph)
@@ -115,8 +124,8 @@ class Study:
             design=one.design,
             estimate=one.difference,
             ratio=one.ratio,
-            per_sd=Interval(*(v / self.sd for v in _limits(one.difference))),
-            contrasts=pd.DataFrame([c.row(self.sd) for c in primary]),
+            per_sd=one.in_sds(self.unit),
+            contrasts=pd.DataFrame([c.row(self.unit) for c in primary]),
             designs=table,
             adjustment=found,
             formula=_within_formula(found) if self.is_within else found.formula,
@@ -155,6 +164,15 @@ class Study:
             return math.log(RATIO_MARGIN if margin is None else margin)
         return SD_MARGIN if margin is None else margin
 
+    def _reach(self, one: Contrast) -> Reach:
+        """Return the bias that a negative control must be able to rule out."""
+        sds = abs(one.difference.estimate) / self.unit
+        ratio = math.nan
+        if one.ratio is not None:
+            log = abs(one.scaled(self.unit).estimate)
+            ratio = max(log, math.log(RATIO_MARGIN)) if not math.isnan(log) else math.nan
+        return Reach(ratio, max(sds, SD_MARGIN))
+
     def _refutations(self, one: Contrast) -> pd.DataFrame:
         with quietly():
             from deconf.hypotheses.refuters import refute
@@ -174,8 +192,8 @@ class Study:
         ).assign(kind="refuter")  # fmt: skip
         controls = run_controls(
             self.controls, self.cohort, found.cause, self.outcome,
-            found, reference=self.reference, level=one.level, by_patient=self.is_within,
-            trim=self.trim, seed=self.seed, progress=self.progress,
+            found, self.graph, reference=self.reference, level=one.level, reach=self._reach(one),
+            by_patient=self.is_within, trim=self.trim, seed=self.seed, progress=self.progress,
         )  # fmt: skip
         parts = [table, self._other_sets(one), controls]
         return pd.concat([p for p in parts if len(p)], ignore_index=True)
@@ -215,27 +233,36 @@ class Study:
         rows, given = self.rows, self.found.given
         if self.is_within or self.found.kind == "front door":
             given = ()
+        two = np.ones(len(rows.table), dtype=bool)
         if rows.cause.numbers is not None:
             a = rows.cause.numbers
         else:
-            a = (rows.cause.codes == rows.cause.levels.index(one.level)).astype(float)
+            level = rows.cause.levels.index(one.level)
+            a, two = (
+                (rows.cause.codes == level).astype(float),
+                np.isin(rows.cause.codes, (0, level)),
+            )
         ratio = one.ratio
         if ratio is None:  # VanderWeele & Ding 2017: RR ≈ exp(0.91 d)
-            d = one.difference
-            ratio = Interval(*(math.exp(0.91 * v / self.sd) for v in _limits(d)))
-        table = sensitivity(rows.table, given, rows.outcome.values, a, ratio)
+            d = one.in_sds(self.unit)
+            ratio = Interval(*(math.exp(0.91 * v) for v in (d.estimate, d.low, d.high)))
+        table = sensitivity(rows.table[two], given, rows.outcome.values[two], a[two], ratio)
         if self.is_within:
             return table[table["measure"].str.startswith("E-value")].reset_index(drop=True)
         if by_graph.known is None or self.found.kind == "front door":
             return table
         self.progress("simulated confounders")
-        level = rows.cause.levels.index(one.level)
         tipped = tipping_point(
             by_graph.covariates, rows.outcome.values, rows.cause.codes, rows.patients,
             contrast=(level, 0), estimate=one.difference.estimate, trim=self.trim,
             strengths=SIMULATED, seed=self.seed,
         )  # fmt: skip
         return pd.concat([table, tipped], ignore_index=True)
+
+    def _varying(self) -> list[str]:
+        """Return the common causes on record that a patient does not hold still."""
+        by_patient = self.rows.table.groupby(self.rows.patients)
+        return [n for n in self.found.given if (by_patient[n].nunique() > 1).any()]
 
     def _assumed(self, said: str, by_graph: Adjusted) -> list[str]:
         told = [said] if said else []
@@ -266,13 +293,14 @@ class Study:
             told.append(
                 f"{100 * by_graph.trimmed:.1f} % of the rows lack overlap and are left out."
             )
+        if self.is_within and (varying := self._varying()):
+            told.append(
+                f"{in_words(varying)} differs between films of the same patient and is not held "
+                "there."
+            )
         if self.rows.dropped:
             told.append(f"{self.rows.dropped:,} rows with a missing value are left out.")
         return told
-
-
-def _limits(interval: Interval) -> tuple[float, float, float]:
-    return interval.estimate, interval.low, interval.high
 
 
 def _within_formula(found: Adjustment) -> str:

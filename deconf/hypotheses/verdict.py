@@ -37,13 +37,17 @@ class Evidence:
         On the same scale: a smaller effect counts as none.
     refutations : DataFrame
         Columns ``refuter``, ``kind`` ("refuter" or "negative control") and ``result`` ("passed",
-        "failed" or "shown", which nothing depends on).
+        "failed", or "shown" and "uninformative", on which nothing depends).
     designs_agree : bool or None
         Adjustment and the within-patient contrast; None where one of them was not run.
     labels_from_image : tuple of str
         Held columns that were read from the image.
     leaves_open : str
         What the graph says is wrong with a set of the user's own.
+    has_graph : bool
+        Whether a graph was drawn at all.
+    is_null : bool
+        Whether the graph says that there is no effect.
     """
 
     estimate: Interval
@@ -52,6 +56,8 @@ class Evidence:
     designs_agree: bool | None = None
     labels_from_image: tuple[str, ...] = ()
     leaves_open: str = ""
+    has_graph: bool = True
+    is_null: bool = False
 
     def failed(self, kind: str) -> list[str]:
         """Return the names of what failed."""
@@ -60,8 +66,19 @@ class Evidence:
 
     @property
     def is_tested(self) -> bool:
-        """Whether a negative control was run."""
-        return bool((self.refutations["kind"] == "negative control").any())
+        """Whether a graph was drawn and a negative control, able to contradict it, did not."""
+        table = self.refutations
+        passed = (table["kind"] == "negative control") & (table["result"] == "passed")
+        return self.has_graph and bool(passed.any())
+
+    @property
+    def why_untested(self) -> str:
+        """What keeps the verdict at "if the graph is right"."""
+        if not self.has_graph:
+            return "no graph was drawn, so what is held is your word"
+        if (self.refutations["kind"] == "negative control").any():
+            return "no negative control could have contradicted the graph"
+        return "no negative control was run, so nothing tested the graph"
 
     @property
     def is_small(self) -> bool:
@@ -106,8 +123,16 @@ RULES: tuple[Rule, ...] = (
     ),
     (
         NOT_IDENTIFIED,
-        lambda e: bool(e.leaves_open) and e.designs_agree is not True,
+        lambda e: bool(e.leaves_open),
         lambda e: e.leaves_open,
+    ),
+    (
+        ASSOCIATION,
+        lambda e: e.is_null and not e.is_small and not e.holds_nil,
+        lambda _: (
+            "the graph draws no effect, and the data show one: an arrow is missing, or something "
+            "that ought to be held"
+        ),
     ),
     (
         ABSENT,
@@ -117,7 +142,7 @@ RULES: tuple[Rule, ...] = (
     (
         ABSENT_UNTESTED,
         lambda e: e.is_small,
-        lambda _: "the interval lies within the margin; no negative control was run",
+        lambda e: f"the interval lies within the margin; {e.why_untested}",
     ),
     (
         UNDECIDED,
@@ -127,7 +152,7 @@ RULES: tuple[Rule, ...] = (
     (
         FOUND_UNTESTED,
         lambda e: not e.is_tested,
-        lambda _: "no negative control was run, so nothing tested the graph",
+        lambda e: e.why_untested,
     ),
     (FOUND, lambda _: True, lambda _: "every refuter passed and every negative control is null"),
 )

@@ -90,6 +90,8 @@ class Benchmark:
         Partial R² with the cause and with the outcome; 1 where no such confounder is possible.
     adjusted : float
         The coefficient moved towards zero by that much.
+    coefficient : float
+        As estimated.
     """
 
     name: str
@@ -97,6 +99,12 @@ class Benchmark:
     r_d: float
     r_y: float
     adjusted: float
+    coefficient: float = math.nan
+
+    @property
+    def is_past_nil(self) -> bool:
+        """Whether such a confounder would explain the coefficient away, or more than that."""
+        return self.adjusted * self.coefficient <= 0
 
 
 def benchmarks(
@@ -128,7 +136,8 @@ def benchmarks(
             eta = (math.sqrt(k) + math.sqrt(r_z)) / math.sqrt(1 - r_z)
             r_y = min(eta**2 * out / (1 - out), 1.0)
             size = abs(full.coefficient) - full.bias(r_d, r_y)
-            found.append(Benchmark(name, k, r_d, r_y, math.copysign(1, full.coefficient) * size))
+            left = math.copysign(1, full.coefficient) * size
+            found.append(Benchmark(name, k, r_d, r_y, left, full.coefficient))
     return found
 
 

@@ -35,7 +35,7 @@ class WithinPatient:
         With films at both levels, and their films.
     discordant : int
         Of those patients, how many have outcomes that differ between films: the only ones that
-        bear on the ratio.
+        move the difference.  (Patients with the finding on every film pull the risk ratio to 1.)
     """
 
     difference: Interval

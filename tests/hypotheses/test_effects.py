@@ -21,9 +21,9 @@ from deconf.maths.sensitivity import regression
 from tests.reference import effect_worlds as worlds
 
 
-def ask(cohort, effect="score", graph=worlds.GRAPH, **settings):
+def ask(cohort, effect="score", graph=worlds.GRAPH, cause="portable", **settings):
     settings.setdefault("simulations", 1)
-    return deconf.total_effect("portable", effect, cohort, graph=graph, **settings)
+    return deconf.total_effect(cause, effect, cohort, graph=graph, **settings)
 
 
 def estimate(cohort, effect="score", graph=worlds.GRAPH, cause="portable", not_through=(), **more):
@@ -180,6 +180,126 @@ def test_patients_seen_once_say_nothing_and_are_said_to():
     hidden = Cohort.read(alone.table.drop(columns="severity"), patient="patient")
     with pytest.raises(NotIdentified, match=r"no patient has films at 1 and 0, and the effect of"):
         ask(hidden, within="patient")
+
+
+def paired_films(patients=400, seed=97, *, reverse=False):
+    """Two films a patient; ill makes portable (``reverse``), or frailty makes both."""
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(patients), 2)
+    frail = np.repeat(rng.standard_normal(patients), 2)
+    ill = (rng.random(2 * patients) < 1 / (1 + np.exp(-frail))).astype(int)
+    cause = ill if reverse else frail
+    portable = (rng.random(2 * patients) < 1 / (1 + np.exp(1 - 2 * cause))).astype(int)
+    table = pd.DataFrame({"patient": who, "portable": portable, "ill": ill, "born": frail > 0})
+    return Cohort.read(table, patient="patient")
+
+
+@pytest.mark.parametrize(
+    "graph", ["ill -> portable", "portable -> included; ill -> included; [included]"]
+)
+def test_the_same_patients_do_not_answer_for_reverse_causes_and_selection(graph):
+    with pytest.raises((NotIdentified, GraphError)) as refusal:
+        ask(paired_films(reverse=True), "ill", graph, within="patient")
+    assert "within=" not in str(refusal.value)
+
+
+def test_a_control_that_cannot_vary_or_shares_nothing_leaves_the_graph_untested():
+    cohort = paired_films()
+    hidden = "frailty -> portable; frailty -> ill; portable -> ill"
+    steady = ask(cohort, "ill", hidden, within="patient", negative_outcomes=["born"])
+    assert set(steady.refutations["result"][steady.refutations["kind"] == "negative control"]) == {
+        "uninformative"
+    }
+    assert "too constant, to contradict anything" in str(steady)
+    curved = worlds.curved(300, 97)
+    noise = np.random.default_rng(0).standard_normal(len(curved.table))
+    more = Cohort.read(curved.table.assign(noise=noise), patient="patient")
+    alone = ask(more, graph="portable -> score; u -> noise", negative_outcomes=["noise"])
+    assert alone.verdict == words.FOUND_UNTESTED
+    assert "no negative control could have contradicted the graph" in alone.reason
+    for named, error, said in (
+        ({"negative_outcomes": ["portable"]}, GraphError, "'portable' is the cause itself"),
+        ({"negative_exposures": ["score"]}, GraphError, "'score' is the effect itself"),
+        ({"negative_outcomes": ["severity"]}, SettingsError, "'severity' is held and cannot"),
+    ):
+        with pytest.raises(error, match=said):
+            ask(more, **named)
+
+
+def test_an_effect_that_the_graph_does_not_draw_contradicts_it():
+    found = ask(worlds.curved(500, 98), graph="severity -> portable; severity -> score")
+    assert found.verdict == words.ASSOCIATION
+    assert "the graph draws no effect, and the data show one" in found.reason
+
+
+def test_the_unit_of_a_cause_changes_neither_verdict_nor_e_value():
+    rng = np.random.default_rng(97)
+    dose = rng.standard_normal(400)
+    table = pd.DataFrame({"dose": dose, "score": 0.5 * dose + rng.standard_normal(400)})
+    found = [
+        ask(Cohort.read(table.assign(dose=k * dose)), graph="dose -> score", cause="dose")
+        for k in (0.01, 1000)
+    ]
+    assert {f.verdict for f in found} == {words.FOUND_UNTESTED}
+    e = [f.sensitivity.set_index("measure").loc["E-value", "value"] for f in found]
+    assert e[0] == pytest.approx(e[1])
+    assert found[0].per_sd.estimate == pytest.approx(found[1].per_sd.estimate)
+    assert found[0].estimate.estimate == pytest.approx(1e5 * found[1].estimate.estimate)
+    assert "one sd of dose by 0.4" in " ".join(str(found[0]).split())
+
+
+@pytest.mark.parametrize("slope", [1.0, 3.0])
+def test_a_mediator_that_gives_the_cause_away_opens_no_front_door(slope):
+    rng = np.random.default_rng(97)
+    u = rng.standard_normal(500)
+    a = (u + rng.standard_normal(500) > 0).astype(int)
+    m = slope * a + (0.0 if slope == 1 else 0.5) * rng.standard_normal(500)
+    table = pd.DataFrame({"a": a, "m": m, "y": m + u})
+    with pytest.raises(NotIdentified, match="front door: m nearly decides 'a'"):
+        ask(Cohort.read(table), "y", "U -> a; U -> y; a -> m -> y", cause="a")
+
+
+def test_sensitivity_of_three_levels_is_that_of_the_two_compared():
+    rng = np.random.default_rng(97)
+    s = rng.standard_normal(900)
+    site = np.where(s + rng.standard_normal(900) > 0.5, "b", "a")
+    site = np.where(rng.random(900) < 0.15, "c", site)
+    y = -3.0 * (site == "b") - 6.0 * (site == "c") + s + rng.standard_normal(900)
+    table = pd.DataFrame({"site": site, "s": s, "y": y})
+    cohort = Cohort.read(table)
+    graph = "s -> site; s -> y; site -> y"
+    found = ask(cohort, "y", graph, cause="site", reference="a")
+    left = found.sensitivity.set_index("measure")["value"]
+    assert found.level == "b"
+    assert found.estimate.estimate < left["1 x s"] < 0  # towards nothing, as it was made
+    two = ask(Cohort.read(table[table["site"] != "c"]), "y", graph, cause="site", reference="a")
+    assert left["1 x s"] == pytest.approx(two.sensitivity.set_index("measure")["value"]["1 x s"])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"given": ["severity", "score"]}, GraphError, "'score' is the effect that is asked"),
+        ({"given": ["portable"]}, GraphError, "'portable' is the cause that is asked"),
+        ({"given": ["name"]}, CohortError, "different texts in 120 rows: held, it leaves"),
+        ({"margin": -1}, SettingsError, "margin is -1: expected standard deviations above 0"),
+        ({"trim": -1}, SettingsError, "trim is -1"),
+        ({"simulations": 0}, SettingsError, "simulations is 0"),
+    ],
+)
+def test_settings_that_cannot_be_meant(change, error, said):
+    table = worlds.curved(60, 97).table
+    table = table.assign(name=[f"film {i}" for i in range(len(table))])
+    with pytest.raises(error, match=said):
+        ask(Cohort.read(table, patient="patient"), **change)
+
+
+def test_an_infinite_covariate_is_a_missing_one():
+    table = worlds.curved(60, 97).table
+    table.loc[3, "severity"] = np.inf
+    found, contrasts = estimate(Cohort.read(table, patient="patient"))
+    assert found.given == ("severity",)
+    assert contrasts.contrasts[0].rows == len(table) - 1
 
 
 def test_a_planted_wrong_graph_fails_its_negative_control():

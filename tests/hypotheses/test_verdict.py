@@ -11,6 +11,7 @@ from deconf.maths.intervals import Interval
 PASSED = [("placebo cause", "refuter", "passed")]
 NULL = [*PASSED, ("portable -> hernia", "negative control", "passed")]
 NOT_NULL = [*PASSED, ("portable -> hernia", "negative control", "failed")]
+UNINFORMATIVE = [*PASSED, ("portable -> hernia", "negative control", "uninformative")]
 BROKEN = [("placebo cause", "refuter", "failed"), *NOT_NULL]
 LARGE, SMALL, WIDE = Interval(0.5, 0.3, 0.7), Interval(0.01, -0.05, 0.06), Interval(0.2, -0.3, 0.7)
 
@@ -36,6 +37,13 @@ def judged(estimate, table, **more):
         (LARGE, NULL, {"labels_from_image": ("effusion",)}, v.GIVEN_LABELS),
         (LARGE, NULL, {"labels_from_image": ("effusion",), "designs_agree": True}, v.FOUND),
         (LARGE, NULL, {"leaves_open": "the graph leaves a <- u -> y open"}, v.NOT_IDENTIFIED),
+        (LARGE, NULL, {"leaves_open": "a path", "designs_agree": True}, v.NOT_IDENTIFIED),
+        (LARGE, UNINFORMATIVE, {}, v.FOUND_UNTESTED),
+        (SMALL, UNINFORMATIVE, {}, v.ABSENT_UNTESTED),
+        (LARGE, NULL, {"has_graph": False}, v.FOUND_UNTESTED),
+        (LARGE, NULL, {"is_null": True}, v.ASSOCIATION),
+        (SMALL, NULL, {"is_null": True}, v.ABSENT),
+        (WIDE, NULL, {"is_null": True}, v.UNDECIDED),
         (Interval(0.5, float("nan"), float("nan")), NULL, {}, v.UNDECIDED),
     ],
 )
