@@ -34,6 +34,7 @@ COMPOSED = 1e-4  # standard deviations of the embedding: rounding, no more
 RETURNED = 0.05  # likewise, there and back; discrete columns on the way draw their noise twice
 SHORT = 0.1  # by which counterfactual films may be read less often as their level than real ones
 TOLD = 0.05  # AUROC above luck at which noise tells a cause, Holm p below 0.05 besides
+PERMUTATIONS = 200
 READERS = ("logistic", "boosted")
 
 Score = Callable[[Float[ndarray, "n d"]], Float[ndarray, " n"]]
@@ -225,7 +226,9 @@ def _independence(
     """Return what attackers read of each cause of the image from its noise."""
     u = model.noise(cohort)
     out = {}
-    for cause in model.embedding.causes.names if model.embedding is not None else ():
+    causes = model.embedding.causes.names if model.embedding is not None else ()
+    permutations = max(PERMUTATIONS, 40 * len(causes))  # Holm over many needs smaller p values
+    for cause in causes:
         values = None
         if isinstance(model.nodes[cause], Choice):
             codes = kinds.codes(cohort.table[cause])[0]
@@ -234,8 +237,9 @@ def _independence(
             codes = np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values)
         if len(np.unique(codes)) > 1:
             out[cause] = leakage(
-                u, codes, patients=cohort.patients, attackers=attackers, values=values, seed=seed
-            )
+                u, codes, patients=cohort.patients, attackers=attackers, values=values,
+                permutations=permutations, seed=seed,
+            )  # fmt: skip
     return out
 
 
