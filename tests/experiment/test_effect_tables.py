@@ -16,6 +16,7 @@ from deconf.experiment.effects import prepared, run_effects
 from deconf.experiment.runner import load_cohort
 from deconf.maths.within import within_patient
 from deconf.resources import packaged
+from tests.reference import effect_worlds as worlds
 
 NAMES = sorted(p.stem for p in packaged("experiments/configs").glob("effect_*.toml"))
 
@@ -90,6 +91,32 @@ def test_every_config_states_question_expectation_and_rule_and_its_graph_is_one(
     graph = CausalGraph.parse(asked.graph)
     for question in asked.questions:
         graph.require([question.cause, *(question.given or ())])
+
+
+def test_without_the_line_of_negative_controls_a_config_gets_another_verdict(tmp_path):
+    controls = 'negative_outcomes = { rib_count = "confounding" }'
+    text = f"""
+kind = "effects"
+title = "Portable and score"
+encoder = "none"
+[effects]
+graph = "{worlds.GRAPH}"
+simulations = 1
+[[effects.questions]]
+name = "score"
+cause = "portable"
+effect = "score"
+{controls}
+"""
+    cohort, found = worlds.curved(500, 97), {}
+    for name, words in (("with", text), ("without", text.replace(controls, ""))):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(words)
+        table, _ = run_effects(cohort, read_config(path), quick=True, progress=str)
+        found[name] = table[table["name"] == "adjusted"].iloc[0]
+    assert found["with"]["verdict"] == "identified and found"
+    assert found["without"]["verdict"] == "found, if the graph is right"
+    assert found["with"]["difference"] == found["without"]["difference"]
 
 
 @pytest.mark.skipif("DECONF_DATA" not in os.environ, reason="needs the development data")
