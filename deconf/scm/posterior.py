@@ -35,7 +35,7 @@ from deconf.maths.intervals import Interval, factorised, interval
 from deconf.maths.moments import cell_moments
 from deconf.maths.shrinkage import inverse_root
 from deconf.scm.design import Causes
-from deconf.scm.model import incomplete
+from deconf.scm.reading import incomplete
 from deconf.scm.structure import structure
 
 PRIOR = 2.5
