@@ -19,7 +19,8 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from deconf.causal.overlap import CONFOUNDER_CELLS, GIVEN_CELLS, cells
+from deconf.causal.overlap import CONFOUNDER_CELLS, GIVEN_CELLS, cells, overlap_table
+from deconf.causal.overlap import rows as cells_of
 from deconf.errors import CohortError, NotIdentified, listing
 from deconf.maths import kinds
 from deconf.maths.intervals import factorised
@@ -30,6 +31,7 @@ MOST_LEFT_OUT = 0.5
 """Share of the patients that may lack support before the contrast counts as not identified."""
 
 MOST_NAMED = 4  # strata in a message
+WHO = "patient of the row"
 
 
 def supported(
@@ -47,7 +49,7 @@ def supported(
         Fewer than ten patients have one of the two levels.
     NotIdentified
         A number beyond what was seen, or more than half of the patients in strata where fewer
-        than ten have one of the values.
+        than ten, or 1 %, have one of the values.
 
     Examples
     --------
@@ -59,8 +61,8 @@ def supported(
     >>> bool((rows == (sick < 2)).all())
     True
     >>> print(told)
-    223 of 600 patients (37 %) left out, whom no other patient answers for: portable=0, sick=2:
-    fewer than 10 patients. The contrast is that of the others
+    223 of 600 patients (37 %) left out, whom no other patient answers for: portable=0 with sick=2:
+    0 patients. The contrast is that of the others
     """
     alone = Causes.of(table, [cause], patients)
     for value in values:
@@ -79,10 +81,11 @@ def supported(
     for stratum in _strata(table, cause, given, patients):
         held = str(stratum.name)
         own = pd.DataFrame({cause: table[cause].to_numpy(), held: stratum.to_numpy()})
-        causes = Causes.of(own, [cause, held], patients)
-        for value in values:
-            new = causes.unsupported(own.assign(**{cause: value}), [cause, held])
-            why = [before or now for before, now in zip(why, new, strict=True)]
+        find = _empty if kinds.is_categorical(table[cause]) else _beyond
+        why = [
+            before or now
+            for before, now in zip(why, find(own, cause, held, values, patients), strict=True)
+        ]
     rows = np.array([not told for told in why], dtype=bool)
     if rows.all():
         return rows, ""
@@ -103,6 +106,29 @@ def supported(
         f"{share} left out, whom no other patient answers for: {where}. The contrast is that of "
         "the others"
     )
+
+
+def _empty(
+    own: pd.DataFrame, cause: str, held: str, values: tuple[Any, Any], patients: ndarray
+) -> list[str]:
+    """Return for each row which level of the cause its stratum lacks, or hardly has."""
+    counted = overlap_table(own.assign(**{WHO: patients}), [cause], [held], patient=WHO)
+    asked = {f"{cause}={kinds.said(value)}" for value in values}
+    lacking = {
+        cell.stratum: f"{cell}: {cell.patients:,} patients"
+        for cell in cells_of(counted)
+        if cell.status == "unsupported" and cell.level in asked
+    }
+    return [lacking.get(f"{held}={label}", "") for label in own[held]]
+
+
+def _beyond(
+    own: pd.DataFrame, cause: str, held: str, values: tuple[Any, Any], patients: ndarray
+) -> list[str]:
+    """Return for each row which value lies beyond what its stratum had of a number."""
+    causes = Causes.of(own, [cause, held], patients)
+    each = [causes.unsupported(own.assign(**{cause: v}), [cause, held]) for v in values]
+    return [low or high for low, high in zip(*each, strict=True)]
 
 
 def _strata(

@@ -171,7 +171,9 @@ def test_a_cause_decided_by_what_is_held_has_no_contrast():
     one, two = np.random.default_rng(2).integers(2, size=(2, 400))
     levels = data.assign(one=one, two=two, portable=one ^ two)
     graph = "one -> portable; two -> portable; one -> dose; two -> dose; portable -> dose"
-    with pytest.raises(NotIdentified, match=r"400 of 400 .*portable=0, one=0, two=1: fewer than"):
+    with pytest.raises(
+        NotIdentified, match=r"400 of 400 .*portable=0 with one=0, two=1: 0 patients"
+    ):
         posterior_contrast(deconf.Cohort.read(levels), graph, "portable", "dose")
 
 
@@ -189,9 +191,15 @@ def test_a_stratum_without_one_of_the_values_is_left_out_and_said():
     assert found.left_out == pytest.approx(lost / 1000)
     assert found.patients == 1000 - lost
     assert f"{lost} of 1,000 patients ({lost / 10:.0f} %) left out" in str(found)
-    assert "portable=0, ward=C: fewer than 10 patients" in str(found)
+    assert "portable=0 with ward=C: 0 patients" in str(found)
+    # Twelve patients there, of nearly two thousand: still hardly anybody.
+    rows = np.r_[np.arange(1000), np.repeat(np.flatnonzero(ward == "C"), 9)]
+    often = data.table.iloc[rows].reset_index(drop=True)
+    often.loc[np.flatnonzero(often["ward"] == "C")[:12], "portable"] = 0
+    with pytest.raises(NotIdentified, match="portable=0 with ward=C: 12 patients"):
+        posterior_contrast(deconf.Cohort.read(often), graph, "portable", "dose")
     small = data.subset(np.r_[np.flatnonzero(ward == "C"), np.flatnonzero(ward == "A")[:150]])
-    with pytest.raises(NotIdentified, match=r"portable=0, ward=C.*subset"):
+    with pytest.raises(NotIdentified, match=r"portable=0 with ward=C: 0 patients.*subset"):
         posterior_contrast(small, graph, "portable", "dose")
 
 
