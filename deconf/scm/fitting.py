@@ -24,7 +24,8 @@ from deconf.scm.affine import fit_affine
 from deconf.scm.coordinates import Coordinates
 from deconf.scm.design import Causes
 from deconf.scm.mechanism import Mechanism, Number, Vector, fit_choice
-from deconf.scm.model import StructuralModel, incomplete
+from deconf.scm.model import StructuralModel
+from deconf.scm.reading import incomplete
 from deconf.scm.structure import structure
 
 logger = logging.getLogger(__name__)

@@ -18,13 +18,11 @@ from deconf.errors import (
     CohortError,
     LeakageError,
     NotIdentified,
-    SettingsError,
-    did_you_mean,
     listing,
 )
-from deconf.maths import kinds
 from deconf.scm.coordinates import Coordinates
-from deconf.scm.mechanism import Choice, Mechanism, Vector
+from deconf.scm.mechanism import Mechanism, Vector
+from deconf.scm.reading import action, readable, require, unread, whole
 from deconf.scm.structure import Structure
 
 
@@ -127,23 +125,23 @@ class StructuralModel:
         Raises
         ------
         SettingsError
-            A column that is not in the model, or a level it never met.
+            A column that is not in the model, a level it never met, or text where it has a number.
         NotIdentified
             A descendant whose noise goes with its causes.
         CohortError
             A column or the embeddings are missing.
         """
-        do = self._checked(do, len(cohort))
+        do = action(do, self.nodes, len(cohort))
         after = self._identified(do)
         table = cohort.table
-        self._require(table)
+        require(table, self.nodes)
         z = self._embeddings(cohort) if IMAGE in after else None
         factual = table[list(self.nodes)]
         acted = factual.copy()
         for name, values in do.items():
             acted[name] = values
         changed = set(do)
-        why = incomplete(factual)
+        why = unread(factual, self.nodes)
         known = np.array([not w for w in why])
         rng = np.random.default_rng(seed)
         noise: dict[str, ndarray] = {}
@@ -192,9 +190,10 @@ class StructuralModel:
         Raises
         ------
         SettingsError, NotIdentified
-            As `counterfactual`.
+            As `counterfactual`; or n is no whole number from 1 up.
         """
-        do = self._checked(do or {}, n)
+        n = whole("n", n, least=1)
+        do = action(do or {}, self.nodes, n)
         after = self._identified(do)
         rng = np.random.default_rng(seed)
         table = pd.DataFrame(index=pd.RangeIndex(n))
@@ -225,19 +224,20 @@ class StructuralModel:
         if self.embedding is None or self.coordinates is None:
             raise CohortError("this is a model of a table alone: it has no embedding.")
         table = cohort.table
-        self._require(table)
-        lost = [i for i, told in enumerate(incomplete(table[list(self.nodes)])) if told]
-        if lost:
-            raise CohortError(
-                f"row {lost[0]} (of {len(lost):,}) has a missing value: leave those rows out."
-            )
+        readable(table, self.nodes)
         z = self._embeddings(cohort)
         return self.embedding.abduct(self.coordinates.of_embedding(z), table)
 
     def log_prob(self, cohort: Cohort) -> Float[ndarray, " n"]:
-        """Return the log-likelihood of each row, embedding coordinates included."""
+        """Return the log-likelihood of each row, embedding coordinates included.
+
+        Raises
+        ------
+        CohortError
+            A column or the embeddings are missing, or a value is missing or a level never seen.
+        """
         table = cohort.table
-        self._require(table)
+        readable(table, self.nodes)
         total = np.sum([mechanism.log_prob(table) for mechanism in self.nodes.values()], axis=0)
         if self.embedding is not None and self.coordinates is not None:
             x = self.coordinates.of_embedding(self._embeddings(cohort))
@@ -260,31 +260,6 @@ class StructuralModel:
 
         return write(self, Path(folder))
 
-    def _checked(self, do: Mapping[str, Any], n: int) -> dict[str, list[Any]]:
-        if not isinstance(do, Mapping):
-            raise SettingsError(f"do is {{'column': value}}, as {{'portable': 0}}, not {do!r}.")
-        out = {}
-        for name, value in do.items():
-            if name not in self.nodes:
-                raise SettingsError(
-                    f"do({name}=...): the model has no column {name!r}."
-                    f"{did_you_mean(name, self.nodes)} Columns: {listing(self.nodes)}."
-                )
-            values = [value] * n if np.isscalar(value) else list(value)
-            if len(values) != n:
-                raise SettingsError(f"do({name}=...) has {len(values)} values for {n} films.")
-            out[name] = values
-            mechanism = self.nodes[name]
-            if not isinstance(mechanism, Choice):
-                continue
-            unknown = [v for v in values if v not in mechanism.levels]
-            if unknown:
-                raise SettingsError(
-                    f"do({name}={unknown[0]!r}): never seen in training. "
-                    f"Levels: {listing(mechanism.levels)}."
-                )
-        return out
-
     def _identified(self, do: Mapping[str, Any]) -> tuple[str, ...]:
         after = self.structure.after(do)
         if self.embedding is None:
@@ -301,14 +276,6 @@ class StructuralModel:
                     "Would help: a column for what is unmeasured, or pairs of films."
                 )
         return after
-
-    def _require(self, table: pd.DataFrame) -> None:
-        for name in self.nodes:
-            if name not in table:
-                raise CohortError(
-                    f"the table has no column {name!r}.{did_you_mean(name, table.columns)} "
-                    f"The model has {listing(self.nodes)}."
-                )
 
     def _embeddings(self, cohort: Cohort) -> Float[ndarray, "n d"]:
         width = len(self.coordinates.centre) if self.coordinates is not None else 0
@@ -327,17 +294,6 @@ class StructuralModel:
         out = z.copy()
         out[rows] = coordinates.moved(z[rows], there - x)
         return out
-
-
-def incomplete(table: pd.DataFrame) -> list[str]:
-    """Return for each row which value is missing; empty where none is."""
-    why = [""] * len(table)
-    for name in table:
-        values = table[name]
-        gone = values.isna() if kinds.is_categorical(values) else np.isnan(kinds.numbers(values))
-        for row in np.flatnonzero(np.asarray(gone)):
-            why[row] = why[row] or f"{name} is missing"
-    return why
 
 
 def _with(cohort: Cohort, table: pd.DataFrame, z: ndarray | None) -> Cohort:

@@ -13,6 +13,9 @@ these films.
 
 AutoNormal takes coefficients for independent and is too sure of sums of correlated ones;
 "lowrank" is the default of SVI, and NUTS the yardstick for small tables.
+
+Patients whom nobody answers for at one of the two values are left out of fit and average, and
+counted in the result; where they are most, there is no contrast (`deconf.scm.support`).
 """
 
 from __future__ import annotations
@@ -27,19 +30,22 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from deconf.causal.graph import CausalGraph
+from deconf.causal.graph import IMAGE, CausalGraph
 from deconf.cohort.cohort import Cohort
-from deconf.errors import CohortError, NotIdentified, SettingsError
+from deconf.errors import CohortError, NotIdentified, SettingsError, did_you_mean, listing
 from deconf.maths import kinds
 from deconf.maths.intervals import Interval, factorised, interval
 from deconf.maths.moments import cell_moments
 from deconf.maths.shrinkage import inverse_root
 from deconf.scm.design import Causes
-from deconf.scm.model import incomplete
-from deconf.scm.structure import structure
+from deconf.scm.fitting import FEWEST_ROWS
+from deconf.scm.reading import incomplete, is_number, whole
+from deconf.scm.structure import projected
+from deconf.scm.support import supported
 
 PRIOR = 2.5
 STEPS, DRAWS, CHAINS = 1000, 1000, 2
+FEWEST_DRAWS = 40  # in all: one beyond each end of a 95 % interval
 RATE = 0.03
 MOST_ROWS = 5000  # for NUTS: every step visits all of them
 MIXED = 1.05  # Gelman & Rubin's ratio above which chains have not met
@@ -63,7 +69,10 @@ class Contrast:
     by : str
     n, patients : int
     notes : tuple of str
-        What to mind: chains that have not met, rows left out.
+        What to mind: patients left out for want of support, chains that have not met.
+    left_out : float
+        Share of the rows with no missing value that nobody answers for; the contrast is that of
+        the others.
     """
 
     cause: str
@@ -76,6 +85,7 @@ class Contrast:
     n: int
     patients: int
     notes: tuple[str, ...] = ()
+    left_out: float = 0.0
 
     def __str__(self) -> str:
         a, b = (kinds.said(value) for value in self.values)
@@ -121,11 +131,14 @@ def posterior_contrast(
     Raises
     ------
     NotIdentified
-        The parents of the cause do not close every back door, or do not stand in the table.
+        The parents of the cause do not close every back door, or do not stand in the table; or
+        more than half of the patients have nobody like them at one of the values.
     SettingsError
-        An unknown column or way, or a cause whose two values were not named.
+        An unknown column or way, a cause whose two values were not named, values that are no two
+        numbers, or fewer than 40 draws, of which an interval cannot be read.
     CohortError
-        The effect has more than two levels that are no number, or takes one value only.
+        Fewer than 40 complete rows, or ten patients at a level; the effect has more than two levels
+        that are no number, or takes one value only.
 
     Examples
     --------
@@ -145,6 +158,9 @@ def posterior_contrast(
         raise SettingsError(
             f"by is 'svi' or 'nuts', guide 'lowrank' or 'normal': {by!r}, {guide!r}."
         )
+    whole("steps", steps, least=1)
+    whole("chains", chains, least=1)
+    whole("draws", draws, least=FEWEST_DRAWS if by == "svi" else -(-FEWEST_DRAWS // chains))
     given = _back_doors(graph, cohort, cause, effect)
     table = cohort.table[[cause, effect, *given]]
     rows = np.flatnonzero([not why for why in incomplete(table)])
@@ -152,12 +168,21 @@ def posterior_contrast(
     notes = []
     if len(rows) < len(cohort):
         notes.append(f"{len(cohort) - len(rows):,} rows left out: a value is missing")
-    if by == "nuts" and len(rows) > MOST_ROWS:
+    if len(rows) < FEWEST_ROWS:
         raise CohortError(
-            f"{len(rows):,} rows: NUTS visits every row at every step, use it up to {MOST_ROWS:,}; "
-            "by='svi' serves more."
+            f"{len(rows)} rows are complete in {listing(table.columns)}: a contrast needs at least "
+            f"{FEWEST_ROWS}. Would help: more patients, or those columns recorded in more of them."
         )
     a, b = _values(table, cause, values)
+    known, told = supported(table, cause, (a, b), given, patients)
+    if told:
+        notes.append(told)
+        table, patients = table[known].reset_index(drop=True), patients[known]
+    if by == "nuts" and len(table) > MOST_ROWS:
+        raise CohortError(
+            f"{len(table):,} rows: NUTS visits every row at every step, use it up to "
+            f"{MOST_ROWS:,}; by='svi' serves more."
+        )
     y, unit, is_binary = _outcome(table, effect)
     causes = Causes.of(table, [cause, *given], patients)
     design = causes.encode(table)
@@ -179,8 +204,8 @@ def posterior_contrast(
             found = _by_svi(model, guide, steps, draws)
             way = f"SVI, {guide} guide, {steps:,} steps"
         else:
-            found, told = _by_nuts(model, draws, chains)
-            notes += told
+            found, trouble = _by_nuts(model, draws, chains)
+            notes += trouble
             way = f"NUTS, {chains} chains of {draws:,}"
     shift, slope = found["intercept"], found["slope"]
     means = [shift[:, None] + slope @ at(value).T for value in (a, b)]
@@ -202,44 +227,65 @@ def posterior_contrast(
         len(table),
         int(who.max()) + 1,
         tuple(notes),
+        float(1 - known.mean()),
     )
 
 
 def _back_doors(graph: CausalGraph, cohort: Cohort, cause: str, effect: str) -> tuple[str, ...]:
     """Return the parents of the cause, if they close every back door to the effect."""
+    for name in (cause, effect):
+        if name == IMAGE:
+            raise SettingsError(
+                f"{IMAGE!r} is no column: a contrast is between columns of the table. Ask "
+                "deconf.flip_test what a cause does to a score, or deconf.scm.fit for the image."
+            )
     graph.require([cause, effect])
-    measured = [node for node in graph.nodes if node in cohort.table]
+    measured = [node for node in graph.nodes if node in cohort.table and node != IMAGE]
     for name in (cause, effect):
         if name not in measured:
-            raise SettingsError(f"the table has no column {name!r}.")
-    own = structure(graph, measured).graph
-    given = tuple(a for a, b in own.edges if b == cause)
+            raise SettingsError(
+                f"the table has no column {name!r}.{did_you_mean(name, cohort.table.columns)} "
+                f"Columns: {listing(cohort.table.columns)}."
+            )
+    # The image is projected out with whatever else is no column: it cannot be held.
+    own = projected(graph, {*measured, *graph.selected})
+    parents = {a for a, b in own.edges if b == cause}
+    given = tuple(name for name in own.nodes if name in parents and name in measured)
+    if effect in parents:
+        raise NotIdentified(
+            f"the graph says that {effect!r} comes before {cause!r} ({effect} -> ... -> {cause}): "
+            f"what do({cause}) does to it is nothing. Ask for the contrast the other way round, "
+            f"or mend the graph."
+        )
     kept = tuple((a, b) for a, b in own.edges if a != cause)
     cut = CausalGraph(own.nodes, kept, own.bidirected, own.selected, own.workflow)
     held = {*given, *own.selected} - {cause, effect}
-    if effect in given or not cut.d_separated(cause, effect, held):
+    if not cut.d_separated(cause, effect, held):
+        through = f", the {IMAGE} among it" if (IMAGE, cause) in graph.edges else ""
         raise NotIdentified(
             f"the parents of {cause!r} ({', '.join(given) or 'none measured'}) do not close every "
-            f"back door to {effect!r}: something unmeasured, or the selection of the cohort, joins "
-            "them. Would help: its column."
+            f"back door to {effect!r}: something unmeasured{through}, or the selection of the "
+            "cohort, joins them. Would help: its column."
         )
     return given
 
 
 def _values(table: Any, cause: str, values: tuple[Any, Any] | None) -> tuple[Any, Any]:
-    if values is not None:
-        if kinds.is_categorical(table[cause]):
-            known = kinds.levels(table[cause])
-            for value in values:
-                if value not in known:
-                    raise SettingsError(f"{cause} is never {value!r}: it is one of {known}.")
-        return values
-    levels = kinds.levels(table[cause]) if kinds.is_categorical(table[cause]) else []
-    if len(levels) != 2:
-        raise SettingsError(
-            f"{cause!r} has not two levels: say from which to which, values=(a, b)."
-        )
-    return levels[0], levels[1]
+    known = kinds.levels(table[cause]) if kinds.is_categorical(table[cause]) else None
+    if values is None:
+        if known is None or len(known) != 2:
+            raise SettingsError(
+                f"{cause!r} has not two levels: say from which to which, values=(a, b)."
+            )
+        return known[0], known[1]
+    if not isinstance(values, list | tuple) or len(values) != 2 or values[0] == values[1]:
+        raise SettingsError(f"values=(a, b) are two different values of {cause!r}, not {values!r}.")
+    for value in values:
+        if known is not None and value not in known:
+            raise SettingsError(f"{cause} is never {value!r}: it is one of {known}.")
+        if known is None and not is_number(value):
+            raise SettingsError(f"values: {cause!r} is a number, and {value!r} is none.")
+    return values[0], values[1]
 
 
 def _outcome(table: Any, effect: str) -> tuple[Float[ndarray, " n"], float, bool]:

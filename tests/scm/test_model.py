@@ -171,8 +171,11 @@ def test_a_missing_value_is_refused_and_left_out_of_the_fit():
     assert "1 rows left out" in model.notes[0]
     there = model.counterfactual(gappy, {"device": "A"})
     assert there.refused.values.tolist()[0] == [3, "dose is missing"]
-    with pytest.raises(CohortError, match="row 3"):
-        model.noise(gappy)
+    for reading in (model.noise, model.log_prob):
+        with pytest.raises(CohortError, match=r"row 3 .*1 of 400.*dose is missing.*subset"):
+            reading(gappy)
+    whole = gappy.subset(np.arange(400) != 3)
+    assert np.isfinite(model.log_prob(whole)).all()
 
 
 def test_an_unmeasured_cause_of_device_and_image_is_not_identified():
@@ -191,9 +194,18 @@ def test_bad_input_is_named(model):
         ("device", "do is {'column': value}, as .*, not 'device'"),
         ({"device": "C"}, r"do\(device='C'\): never seen in training. Levels: A, B"),
         ({"device": ["A", "B"]}, "2 values for 100 films"),
+        ({"device": None}, r"do\(device=None\): never seen"),
+        ({"dose": "high"}, r"do\(dose='high'\): 'dose' is a number.*do=\{'dose': 5"),
+        ({"dose": True}, r"do\(dose=True\): 'dose' is a number"),
+        ({"dose": None}, r"do\(dose=None\): 'dose' is a number"),
+        ({"dose": [5.0] * 99 + [np.nan]}, r"do\(dose=nan\): 'dose' is a number"),
     ):
         with pytest.raises(SettingsError, match=words):
             model.counterfactual(cohort, do)
+    for n in (0, -1, 2.5, True):
+        with pytest.raises(SettingsError, match=f"n is a whole number from 1 up, not {n}"):
+            model.sample(n)
+    assert len(model.sample(1)) == 1
     with pytest.raises(CohortError, match="embeddings of width 5; the cohort: none"):
         model.counterfactual(deconf.Cohort.read(cohort.table), {"device": "A"})
     with pytest.raises(CohortError, match="no column 'dose'"):
@@ -204,6 +216,23 @@ def test_bad_input_is_named(model):
         scm.fit(cohort, "x -> y")
     with pytest.raises(SettingsError, match="embedding is 'auto', 'affine' or 'flow', not 'vae'"):
         scm.fit(cohort, GRAPH, embedding="vae")
+
+
+def test_a_level_never_seen_and_a_number_turned_text_are_named(model):
+    cohort, _ = films(100, 11)
+    foreign = cohort.table
+    foreign.loc[7, "device"] = "C"
+    foreign = deconf.Cohort.from_arrays(cohort.embeddings, foreign, patient="patient")
+    for reading in (model.log_prob, model.noise):
+        with pytest.raises(CohortError, match=r"row 7 .*device=C was never seen in training"):
+            reading(foreign)
+    there = model.counterfactual(foreign, {"age": 60.0})
+    assert there.refused.set_index("row").loc[7, "why"] == "device=C was never seen in training"
+    text = cohort.table.assign(dose="high")
+    text = deconf.Cohort.from_arrays(cohort.embeddings, text, patient="patient")
+    for reading in (model.log_prob, model.noise, lambda c: model.counterfactual(c, {"age": 60.0})):
+        with pytest.raises(CohortError, match=r"'dose' was a number.*holds 'high' here"):
+            reading(text)
 
 
 def test_patients_of_the_fit_are_known_again(model):
