@@ -24,7 +24,8 @@ from deconf.maths.moments import Given
 MANY_MISSING = 0.05  # share of missing values from which "unknown" is a level of its own
 SMALL_BLOCK = 16  # joint levels up to which two categorical confounders get an interaction
 THIN_STRATUM = 20  # mean rows of a stratum below which strata give way to an additive basis
-MOST_LEVELS = 24  # distinct rows up to which a design is a set of levels
+MOST_LEVELS = 24  # distinct rows up to which a design with numbers in it is a set of levels
+MOST_READ = 12  # levels that attackers are asked for: the rarest beyond that are one
 CLIP = 4.0  # standard deviations at which a continuous confounder is cut off
 
 
@@ -171,9 +172,77 @@ def adjustment(
 
 
 def levels_of(c: Float[ndarray, "n k"]) -> Int[ndarray, " n"] | None:
-    """Return the level of each row of a design, or None where it is continuous."""
+    """Return the level of each row of a design, or None where a number is part of it.
+
+    Categories alone are levels, and joint ones, however many there are.
+    """
     distinct, codes = np.unique(c, axis=0, return_inverse=True)
-    return codes.ravel() if len(distinct) <= MOST_LEVELS else None
+    is_hot = len(distinct) > MOST_LEVELS and bool(np.isin(distinct, (0.0, 1.0)).all())
+    return codes.ravel() if is_hot or len(distinct) <= MOST_LEVELS else None
+
+
+def numbers_of(c: Float[ndarray, "n k"]) -> list[int]:
+    """Return the columns of a design that hold numbers, without the squares beside them."""
+    found: list[int] = []
+    for j in np.flatnonzero(~np.isin(c, (0.0, 1.0)).all(axis=0)):
+        v = c[:, j - 1]  # where a number is missing, both columns are 0
+        is_square = bool(found) and found[-1] == j - 1
+        if not (is_square and np.allclose(c[:, j], np.where(v == 0, c[:, j], v**2 - 1))):
+            found.append(int(j))
+    return found
+
+
+@dataclass(frozen=True)
+class Confounder:
+    """What attackers are to read: one number, or all categories together.
+
+    Attributes
+    ----------
+    codes : (n,) int
+        Levels, or thirds of a number.
+    values : (n,) float or None
+        The number.
+    """
+
+    codes: Int[ndarray, " n"]
+    values: Float[ndarray, " n"] | None = None
+
+    def rows(self, index: ndarray) -> Confounder:
+        """Return the same for some rows."""
+        return Confounder(self.codes[index], None if self.values is None else self.values[index])
+
+
+def confounders_in(c: Float[ndarray, "n k"]) -> tuple[Confounder, ...]:
+    """Return the confounders of a design, in no order that depends on that of its columns.
+
+    Examples
+    --------
+    >>> coin, dose = np.array([0.0, 1, 1, 0] * 20), np.linspace(-1, 1, 80)
+    >>> found = confounders_in(np.stack([coin, 1 - coin, dose, dose**2 - 1], axis=1))
+    >>> [(len(np.unique(one.codes)), one.values is not None) for one in found]
+    [(2, False), (3, True)]
+    """
+    levels = levels_of(c)
+    if levels is not None:
+        return (Confounder(levels),)
+    found = []
+    hot = np.isin(c, (0.0, 1.0)).all(axis=0)
+    if hot.any() and len(np.unique(c[:, hot], axis=0)) > 1:
+        found.append(Confounder(np.unique(c[:, hot], axis=0, return_inverse=True)[1].ravel()))
+    for j in numbers_of(c):
+        cuts = np.unique(np.quantile(c[:, j], [1 / 3, 2 / 3]))
+        found.append(Confounder(np.searchsorted(cuts, c[:, j]), c[:, j]))
+    return tuple(found)
+
+
+def pooled(codes: Int[ndarray, " n"], most: int = MOST_READ) -> Int[ndarray, " n"]:
+    """Return levels with the rarest ones beyond ``most`` made one."""
+    known, place, count = np.unique(codes, return_inverse=True, return_counts=True)
+    if len(known) <= most:
+        return codes
+    rank = np.argsort(np.argsort(-count, kind="stable"), kind="stable")
+    out: ndarray = np.minimum(rank, most - 1)[place.ravel()]
+    return out
 
 
 def _require(table: pd.DataFrame, names: Sequence[str]) -> None:

@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 HELD = 0.3  # share of the patients set aside
 FEWEST = 12  # patients of a level among them below which nothing can be judged, or trained
 IMPROVED = 0.02  # AUROC by which a round must beat the start, in both looks: less is luck
+ERRORS = 1.5  # in standard errors of the start, in the second look: of many rounds one looks good
 DECEIVED = 0.1  # AUROC by which fresh attackers beat an adversary that is worth a remark
 
 
@@ -140,17 +141,26 @@ class Adapted(Method):
                 f"{self.registered_name} trained nothing: it sets patients aside to be judged by, "
                 f"and these are too few ({FEWEST} of each level are needed); {name} is returned",
             )
-        judge = Judge.of(
-            data.z, data.outcome, data.level, data.number, data.given, data.patients, split, seed
-        )
+        judge = Judge.of(data.z, data.outcome, data.c, data.given, data.patients, split, seed)
         fit = data.rows(split[0])
         start = self._begun(fit, seed)
         before = judge.read(start)
-        if before.is_clean:
+        if before.leak.reason:
             return _saying(
                 whole,
-                f"{self.registered_name} has nothing to train against: after {name}, fresh "
-                f"attackers on held-out training patients read {before.leak}",
+                f"{self.registered_name} trained nothing: no fresh attacker could judge it on the "
+                f"patients set aside ({before.leak.reason}); {name} is returned",
+            )
+        if before.is_clean:
+            told = (
+                "has nothing to train against" if before.is_sure else
+                "trained nothing, since too few patients are set aside to tell whether anything is "
+                "left to train against"
+            )  # fmt: skip
+            return _saying(
+                whole,
+                f"{self.registered_name} {told}: after {name}, fresh attackers on held-out "
+                f"training patients read {before.leak}",
             )
         best, why = self._trained(fit, start, judge, before, seed)
         if best is None:
@@ -248,7 +258,7 @@ class Adapted(Method):
         if found.auroc > before.auroc - IMPROVED:
             return None, why
         first, again = (judge.read(m, look=1) for m in (start, best))
-        if again.auroc > first.auroc - IMPROVED:
+        if again.auroc > first.auroc - max(IMPROVED, ERRORS * first.error):
             return None, why
         kind = "AUROC of the outcome within levels" if judge.outcome.shape[1] else "variance kept"
         return best, (
@@ -284,10 +294,6 @@ class _Rows:
     @property
     def level(self) -> ndarray:
         return levels_in(self.c)[0]
-
-    @property
-    def number(self) -> ndarray | None:
-        return self.c[:, 0] if levels_in(self.c)[1] else None
 
 
 def _saying(fitted: EmbeddingMap, remark: str) -> EmbeddingMap:

@@ -2,7 +2,9 @@
 
 The rule, fixed before any test film is scored:
 
-1. Fresh attackers on held-out training patients read nothing above chance: the identity.
+1. Fresh attackers on held-out training patients read no confounder above chance: the identity.
+   Of several confounders (all categories together, each number by its thirds) the one read best
+   speaks for all, here and below, and makes the cells.
 2. A cell of confounder and adjustment set holds fewer than ten patients: no selection, since
    weighted scores would rest on a handful of films; pooled conditional erasure, as an
    extrapolation.
@@ -37,22 +39,27 @@ from numpy import ndarray
 
 from deconf.cohort.splits import patient_folds
 from deconf.errors import SettingsError, listing
-from deconf.maths.design import levels_of
+from deconf.maths.design import Confounder, confounders_in, levels_of
 from deconf.maths.intervals import patient_weights, weighted_aurocs
 from deconf.maths.maps import Adapter, AffineMap, EmbeddingMap
 from deconf.maths.moments import Given
 from deconf.maths.threads import one_thread
 from deconf.methods.aligned import Aligned
 from deconf.methods.base import Method, MethodCard, as_arrays, methods, resolve
-from deconf.methods.cells import balanced, cells, decided_by, fewest_patients, terciles
+from deconf.methods.cells import (
+    balanced,
+    cells,
+    decided_by,
+    fewest_patients,
+    worst_read,
+)
 from deconf.methods.counterfactual import Counterfactual
 from deconf.methods.leace import LEACE
-from deconf.methods.levels import LevelMoments
+from deconf.methods.levels import MOST_MAPPED, LevelMoments
 from deconf.methods.quadratic import Quadratic
 from deconf.methods.transport import FEWEST as COORDINATES
 from deconf.methods.transport import WISHED, Transport, coordinates, merged
 from deconf.probes.head import choose_strength, fit_head
-from deconf.probes.leakage import leakage
 
 FEWEST = 10  # patients of a cell below which overlap is unsupported
 PENALTY = 0.15  # of one unit of leakage, in units of AUROC
@@ -207,12 +214,16 @@ def _selected(
     seed: int,
 ) -> Selection:
     levels = levels_of(c)
-    codes = terciles(c) if levels is None else levels
+    if levels is not None and levels.max() >= MOST_MAPPED:
+        levels = None  # maps level by level would rest on a few films each
+    confounders = confounders_in(c)
     keep: dict[str, Any] = {"weights": weights, "patients": patients, "seed": seed}
 
-    found = leakage(
-        z, codes, given.codes, patients, attackers=ATTACKERS, permutations=100, seed=seed
-    )
+    worst, found = worst_read(
+        z, confounders, ordered=False, strata=given.codes, patients=patients,
+        attackers=ATTACKERS, permutations=100, seed=seed,
+    )  # fmt: skip
+    codes = confounders[worst].codes
     if not found.reason and (
         found.p >= 0.05 or (found.estimate.estimate < 0.53 and found.upper < 0.56)
     ):
@@ -248,7 +259,7 @@ def _selected(
     if levels is not None and is_readable and given.basis is None:
         m = LevelMoments.of(z, c, given, weights, patients, "auto")
     candidates = _candidates(z, given, levels is not None, is_readable, reads_record, m)
-    return _best(z, c, codes, given, outcome, labelled, keep, candidates, reasons)
+    return _best(z, c, confounders, codes, given, outcome, labelled, keep, candidates, reasons)
 
 
 def _candidates(
@@ -281,6 +292,7 @@ def _candidates(
 def _best(
     z: ndarray,
     c: ndarray,
+    confounders: tuple[Confounder, ...],
     codes: ndarray,
     given: Given,
     outcome: Any,
@@ -312,8 +324,9 @@ def _best(
             score = fit_head(clean[rows], y, weights=loss, strength=strength).score(clean[test])
             held[name][test] = (score - score.mean()) / (score.std() or 1.0)
             if turn == 0:
-                read = leakage(
-                    clean[test], codes[test], given.codes[test], patients[test],
+                _, read = worst_read(
+                    clean[test], tuple(one.rows(test) for one in confounders), ordered=False,
+                    strata=given.codes[test], patients=patients[test],
                     attackers=ATTACKERS, permutations=20, bootstraps=20, seed=seed,
                 )  # fmt: skip
                 leaks[name] = 0.5 if read.reason else read.estimate.estimate

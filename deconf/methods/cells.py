@@ -1,19 +1,36 @@
-"""Cells of confounder and adjustment set, as `auto` counts and balances them."""
+"""Who is read best, and cells of confounder and adjustment set."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from deconf.maths.design import Confounder, pooled
 from deconf.methods.levels import balance
+from deconf.probes.leakage import Leakage, leakage
 
 
-def terciles(c: ndarray) -> Int[ndarray, " n"]:
-    """Return the third of the first column that each row is in."""
-    cuts = np.unique(np.quantile(c[:, 0], [1 / 3, 2 / 3]))
-    out: ndarray = np.searchsorted(cuts, c[:, 0])
-    return out
+def worst_read(
+    z: Float[ndarray, "n d"], confounders: tuple[Confounder, ...], *, ordered: bool, **settings: Any
+) -> tuple[int, Leakage]:
+    """Return which confounder fresh attackers read best, and how well; see `leakage`.
+
+    Parameters
+    ----------
+    ordered : bool
+        Also have numbers put in order.
+    """
+    found = [
+        leakage(z, pooled(one.codes), values=one.values if ordered else None, **settings)
+        for one in confounders
+    ]
+    best = max(
+        range(len(found)), key=lambda i: -1.0 if found[i].reason else found[i].estimate.estimate
+    )
+    return best, found[best]
 
 
 def cells(codes: ndarray, strata: ndarray, labelled: ndarray) -> Int[ndarray, " n"]:

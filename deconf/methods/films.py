@@ -13,11 +13,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from deconf.errors import SettingsError, listing
-from deconf.maths.design import levels_of
+from deconf.maths.design import confounders_in, levels_of
 from deconf.maths.moments import Given
 from deconf.training import Order
 
 FEWEST = 32  # films of a cell in a batch, where it has as many: below, a penalty is noise
+MOST_JOINT = 24  # levels that several confounders make together
 LARGEST = 2048  # films of a batch that many cells may make of a smaller one
 
 
@@ -127,11 +128,21 @@ def films_of(
 
 
 def levels_in(c: Float[ndarray, "n k"]) -> tuple[Int[ndarray, " n"], bool]:
-    """Return the level of each row, or the third it lies in, and whether it is a number."""
+    """Return the level of each row, and whether a number is part of the design.
+
+    A number counts by its thirds; where it stands beside categories or other numbers, joint levels
+    are taken for as long as they are few.
+    """
     levels = levels_of(c)
     if levels is not None:
         return levels, False
-    return np.searchsorted(np.quantile(c[:, 0], [1 / 3, 2 / 3]), c[:, 0]), True
+    joint, *more = (one.codes for one in confounders_in(c))
+    for codes in more:
+        both = np.unique(np.stack([joint, codes]), axis=1, return_inverse=True)[1].ravel()
+        if both.max() >= MOST_JOINT:
+            break
+        joint = both
+    return joint, True
 
 
 def outcomes(outcome: Any, n: int) -> Float[ndarray, "n q"]:

@@ -9,16 +9,20 @@ import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from deconf.maths.design import Confounder, confounders_in
 from deconf.maths.intervals import stratified_auroc
 from deconf.maths.maps import EmbeddingMap
 from deconf.maths.moments import Given
 from deconf.methods.base import tensor
+from deconf.methods.cells import worst_read
+from deconf.methods.films import levels_in
 from deconf.probes.head import choose_strength, fit_head
 from deconf.probes.held_out import at_most
-from deconf.probes.leakage import Leakage, leakage
+from deconf.probes.leakage import Leakage
 
 ATTACKERS = ("logistic", "quadratic", "boosted", "mlp")
 MOST = 10_000  # rows set aside that attackers read, and rows a head is fitted to
+FAR = 0.05  # AUROC above luck that counts as a leak worth training against
 MOVED = 0.5  # share of the variance that may go where there is no outcome to keep
 
 
@@ -44,9 +48,21 @@ class Reading:
         return 0.5 if self.leak.reason else self.leak.estimate.estimate
 
     @property
+    def error(self) -> float:
+        """Standard error of that; 0 where nobody could read anything."""
+        if self.leak.reason:
+            return 0.0
+        return (self.leak.estimate.high - self.leak.estimate.low) / (2 * 1.96)
+
+    @property
     def is_clean(self) -> bool:
         """Whether luck explains what the attackers read."""
-        return bool(self.leak.reason) or self.leak.p >= 0.05
+        return not self.leak.reason and self.leak.p >= 0.05
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether a leak would have been seen: no attacker's interval reaches far above luck."""
+        return not self.leak.reason and self.leak.upper < self.leak.floor + FAR
 
 
 @dataclass(frozen=True)
@@ -59,8 +75,8 @@ class Judge:
         Of all rows.
     level, patients : (n,)
     given : Given
-    values : (n,) or None
-        A confounder that is a number.
+    confounders : tuple of Confounder
+        Each is read; the one read best counts.
     head, held : (m,) int
         Rows.
     outcomes : tuple of int
@@ -72,7 +88,7 @@ class Judge:
     z: Float[ndarray, "n d"]
     outcome: Float[ndarray, "n q"]
     level: Int[ndarray, " n"]
-    values: Float[ndarray, " n"] | None
+    confounders: tuple[Confounder, ...]
     given: Given
     patients: ndarray
     head: Int[ndarray, " f"]
@@ -86,8 +102,7 @@ class Judge:
         cls,
         z: ndarray,
         outcome: ndarray,
-        level: ndarray,
-        values: ndarray | None,
+        c: ndarray,
         given: Given,
         patients: ndarray,
         split: tuple[ndarray, ndarray],
@@ -106,7 +121,7 @@ class Judge:
             y = outcome[rows, j]
             strengths.append(choose_strength(z[rows], y, patients=patients[rows], seed=seed))
         return cls(
-            z, outcome[:, both], level, values, given, patients, head, held,
+            z, outcome[:, both], levels_in(c)[0], confounders_in(c), given, patients, head, held,
             tuple(both), tuple(strengths), seed,
         )  # fmt: skip
 
@@ -117,12 +132,11 @@ class Judge:
         if len(np.unique(self.level[rows])) < 2:
             leak = Leakage(reason="one level")
         else:
-            leak = leakage(
-                mapped, self.level[rows], self.given.codes[rows], self.patients[rows],
+            _, leak = worst_read(
+                mapped, tuple(one.rows(rows) for one in self.confounders), ordered=True,
+                strata=self.given.codes[rows], patients=self.patients[rows],
                 attackers=ATTACKERS, permutations=60, bootstraps=60,
-                numbers=None if basis is None else basis[rows],
-                values=None if self.values is None else self.values[rows],
-                seed=self.seed + look,
+                numbers=None if basis is None else basis[rows], seed=self.seed + look,
             )  # fmt: skip
         return Reading(leak, self._task(fitted, mapped))
 

@@ -12,6 +12,8 @@ from deconf.errors import SettingsError
 from deconf.maths.design import levels_of
 from deconf.maths.moments import CellMoments, Given, cell_moments, without_basis
 
+MOST_MAPPED = 64  # levels, joint ones included, that get a map each
+
 
 @dataclass(frozen=True)
 class LevelMoments:
@@ -54,6 +56,12 @@ class LevelMoments:
                 "bin it, or use 'leace'."
             )
         design = np.unique(c, axis=0)
+        if len(design) > MOST_MAPPED:
+            raise SettingsError(
+                f"{name} makes a map for each level, and these are {len(design):,}, joint ones "
+                f"included: at most {MOST_MAPPED}. Pool the rarest, fit one confounder after the "
+                "other, or use 'combat' or 'leace', which take any number."
+            )
         strata = int(given.codes.max()) + 1
         cell = levels * strata + given.codes
         m = cell_moments(

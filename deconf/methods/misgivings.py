@@ -72,7 +72,7 @@ def left(fitted: Adapter, held: Environments, *, seed: int) -> str:
     codes, y = held.codes.cpu().numpy(), held.y.cpu().numpy().astype(int)
     read = [
         leakage(
-            x, codes, y, held.patients,
+            x, pooled(codes), y, held.patients,
             attackers=("logistic",), permutations=20, bootstraps=200, seed=seed,
         )
         for x in (z.numpy(), after)

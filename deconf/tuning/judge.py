@@ -24,7 +24,7 @@ from deconf.causal.invariance import Invariance
 from deconf.cohort.splits import patient_folds
 from deconf.errors import CohortError
 from deconf.maths import kinds
-from deconf.maths.design import design, levels_of
+from deconf.maths.design import confounders_in, design, pooled
 from deconf.maths.intervals import Interval, stratified_auroc
 from deconf.maths.threads import one_thread
 from deconf.probes.head import choose_strength, fit_head
@@ -54,13 +54,10 @@ def targets_of(
         if not invariance.is_needed:
             continue
         arrays = design(table, invariance.confounders, invariance.given, outcomes=outcomes)
-        levels = levels_of(arrays.c)
-        if levels is None:
-            cuts = np.unique(np.quantile(arrays.c[:, 0], [1 / 3, 2 / 3]))
-            levels = np.searchsorted(cuts, arrays.c[:, 0])
-        codes, strata = np.full(len(table), -1), np.zeros(len(table), dtype=np.int64)
-        codes[arrays.rows], strata[arrays.rows] = levels, arrays.given.codes
-        found.append(Target(", ".join(invariance.confounders), codes, strata))
+        for one in confounders_in(arrays.c):
+            codes, strata = np.full(len(table), -1), np.zeros(len(table), dtype=np.int64)
+            codes[arrays.rows], strata[arrays.rows] = pooled(one.codes), arrays.given.codes
+            found.append(Target(", ".join(invariance.confounders), codes, strata))
     return found
 
 

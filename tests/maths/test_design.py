@@ -6,7 +6,16 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from deconf.errors import CohortError
-from deconf.maths.design import CLIP, MOST_LEVELS, THIN_STRATUM, Encoding, design, levels_of
+from deconf.maths.design import (
+    CLIP,
+    MOST_LEVELS,
+    THIN_STRATUM,
+    Encoding,
+    confounders_in,
+    design,
+    levels_of,
+    numbers_of,
+)
 
 
 @pytest.fixture
@@ -58,6 +67,30 @@ def test_a_number_becomes_its_standard_score_and_the_square_clipped_at_four(tabl
 def test_levels_end_where_a_number_begins():
     assert levels_of(np.arange(MOST_LEVELS, dtype=float)[:, None]) is not None
     assert levels_of(np.arange(MOST_LEVELS + 1, dtype=float)[:, None]) is None
+
+
+def test_categories_are_levels_at_any_count_and_numbers_beside_them_are_found():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "site": [f"S{k}" for k in rng.integers(40, size=900)],
+            "scanner": rng.choice(list("AB"), 900),
+            "dose": rng.normal(size=900),
+            "age": np.where(rng.random(900) < 0.2, np.nan, rng.normal(60, 9, size=900)),
+        }
+    )
+    hot = Encoding.of(frame, ["site", "scanner"]).encode(frame)[0]
+    assert len(np.unique(levels_of(hot))) == len(frame.drop_duplicates(["site", "scanner"]))
+    for names in (["scanner", "dose", "age"], ["age", "dose", "scanner"]):
+        encoding = Encoding.of(frame, names)
+        c = encoding.encode(frame)[0]
+        assert levels_of(c) is None
+        assert len(numbers_of(c)) == 2
+        kinds = sorted(
+            (one.values is not None, len(np.unique(one.codes))) for one in confounders_in(c)
+        )
+        # Whether age is missing is a category too, and joins the scanner.
+        assert kinds == [(False, 4), (True, 3), (True, 3)]
 
 
 def test_two_small_confounders_get_every_cell_of_their_own(table):

@@ -3,8 +3,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import deconf
 from deconf.errors import SettingsError
 from deconf.maths.maps import AffineMap, Chain
 from deconf.maths.moments import Given
@@ -195,3 +197,42 @@ def test_an_empty_cell_is_the_smallest():
     keep = ~((w.levels == 1) & (w.strata == 0))
     chosen = select(w.z[keep], w.c[keep], given=w.given.rows(keep), outcome=y[keep])
     assert "smallest cell holds 0 patients" in chosen.reasons[-1]
+
+
+@pytest.mark.parametrize("other", ["coin", "number"])
+def test_a_leak_is_found_whichever_confounder_is_named_first(other):
+    rng = np.random.default_rng(0)
+    n = 800
+    y = rng.integers(2, size=n)
+    dose = rng.normal(size=n) + 0.8 * y
+    table = {"dose": dose, "coin": rng.choice(list("ht"), n), "number": rng.normal(size=n), "y": y}
+    z = rng.normal(size=(n, 8))
+    z[:, 0] += y
+    z[:, 3] += 2 * dose
+    cohort = deconf.Cohort.from_arrays(z, pd.DataFrame(table), outcome="y")
+    found = [
+        deconf.deconfound("stored", names).fit(cohort)
+        for names in ([other, "dose"], ["dose", other])
+    ]
+    assert found[0].method == found[1].method != "auto: identity"
+    for clean in found:
+        out = clean.embed(cohort)
+        assert abs(np.corrcoef(out[y == 1, 3], dose[y == 1])[0, 1]) < 0.1
+
+
+@pytest.mark.filterwarnings("ignore::deconf.errors.OverlapWarning")  # 25 films a cell
+def test_many_sites_are_levels_and_their_trace_is_found():
+    rng = np.random.default_rng(0)
+    site, y = rng.integers(30, size=1500), rng.integers(2, size=1500)
+    z = rng.normal(size=(1500, 8)) + np.where(site % 2, 1.5, -1.5)[:, None] * (np.arange(8) == 1)
+    z[:, 0] += y
+    table = pd.DataFrame({"site": [f"S{k:02d}" for k in site], "y": y})
+    cohort = deconf.Cohort.from_arrays(z, table, outcome="y")
+    for method in ("auto", "combat", "centre", "aligned"):
+        reads = deconf.methods.card(method).needs_confounders
+        clean = deconf.deconfound("stored", "site", method=method, at_inference=reads).fit(cohort)
+        assert abs(np.corrcoef(clean.embed(cohort)[:, 1], site % 2)[0, 1]) < 0.3
+    more = cohort.table.assign(ward=rng.integers(9, size=1500).astype(str))
+    crowded = deconf.Cohort.from_arrays(z, more, outcome="y")
+    with pytest.raises(SettingsError, match="aligned makes a map for each level, and these are 2"):
+        deconf.deconfound("stored", ["site", "ward"], method="aligned").fit(crowded)
