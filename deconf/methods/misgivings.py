@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from deconf.maths.design import pooled
 from deconf.maths.maps import Adapter, AffineMap
 from deconf.maths.moments import Given
 from deconf.methods.environments import Environments
