@@ -161,7 +161,22 @@ class Cleaner(TransformerMixin, BaseEstimator):
         if not confounders or self.method is None:
             return self
         method = resolve(self.method)
-        if methods.card(method.registered_name).head_weights:
+        learns_head = hasattr(method, "selection")
+        if learns_head and methods.card(method.registered_name).head_weights:
+            raise SettingsError(
+                f"the answer of {method.registered_name!r} is a head of its own, which a pipeline "
+                "does not carry on: deconfound(...).fit(cohort).map.score is it. Or choose a "
+                "method that edits the embedding."
+            )
+        if learns_head:
+            warn(
+                f"the head that {method.registered_name!r} learns is not used in a pipeline: only "
+                "its embedding is, and whatever comes next is fitted anew, by the mean risk. "
+                "deconfound(...).fit(cohort).map.score has its own.",
+                UserWarning,
+                stacklevel=2,
+            )
+        elif methods.card(method.registered_name).head_weights:
             raise SettingsError(
                 f"the method {method.registered_name!r} answers with weights of the head, which a "
                 "pipeline does not carry on. Use deconfound(...).fit(cohort).weights as "
@@ -262,6 +277,13 @@ class Cleaner(TransformerMixin, BaseEstimator):
             raise ColumnsError(
                 f"X has {X.shape[1]} feature(s), all of them named as {listing(taken)}: no "
                 "embedding is left to clean."
+            )
+        words = [str(n) for n in left if not pd.api.types.is_numeric_dtype(X[n].dtype)]
+        if words and len(words) < len(left):
+            raise ColumnsError(
+                f"{listing(words)} of X {'hold' if words[1:] else 'holds'} no numbers and cannot "
+                "belong to the embedding: name it in Cleaner(..., patient=, given=) or as a "
+                "confounder, or leave it out."
             )
         z = check_array(X[left], dtype=FLOAT_DTYPES, estimator=self, input_name="X")
         return z, X[taken].reset_index(drop=True)

@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import deconf
 from deconf.errors import OverlapWarning, SettingsError
-from deconf.methods import LEACE
+from deconf.methods import IRM, LEACE
 from deconf.worlds import linear
 
 TOO_FEW = "fits on 10 or 15 rows, and a trace is not learnt from fewer than 20"
@@ -207,3 +207,18 @@ def test_columns_that_do_not_fit_are_refused(films):
         pytest.raises(ValueError, match="X has 25 features, but Cleaner is expecting 26"),
     ):
         fitted.transform(np.zeros((5, 25)))
+
+
+def test_a_head_that_a_pipeline_drops_is_said_and_one_that_is_the_answer_is_refused(films):
+    brief = IRM(hidden=4, epochs=3, batch=64)
+    with pytest.warns(UserWarning, match="the head that 'irm' learns is not used in a pipeline"):
+        cleaner(method=brief).fit(*films)
+    with pytest.raises(SettingsError, match=r"the answer of 'dfr' is a head of its own.*map.score"):
+        cleaner(method="dfr").fit(*films)
+
+
+def test_a_column_of_words_is_named_with_where_it_belongs(films):
+    x, y = films
+    named = x.assign(ward=[f"W{k}" for k in range(len(x))])
+    with pytest.raises(ValueError, match=r"ward of X holds no numbers.*patient="):
+        cleaner().fit(named, y)

@@ -143,7 +143,7 @@ def fit(
     say(f"Fitted on {len(cohort):,} rows: {clean.method}")
     say(clean.plan.headline)
     say()
-    say("Holds")
+    say("Asked for (an audit says what holds)")
     for invariance in clean.plan.distinct():
         say(f"  {invariance}")
     if clean.reasons:

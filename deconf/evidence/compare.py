@@ -16,6 +16,7 @@ import pandas as pd
 
 from deconf.causal.graph import CausalGraph
 from deconf.cohort.cohort import Cohort
+from deconf.evidence.contenders import selection_of
 from deconf.evidence.external import external
 from deconf.evidence.folds import Fold, folds_of, half_split, with_bar
 from deconf.evidence.inspection import inspect
@@ -155,7 +156,9 @@ def compare(
             seed=seed,
         )
     return Report(
-        table=_table(asked, judged_tasks, ledger, weights),
+        table=_table(asked, judged_tasks, ledger, weights).assign(
+            selection=lambda t: [selection_of(representations.get(n)) for n in t["representation"]]
+        ),
         leakage=looked.leakage,
         verdict=MappingProxyType(dict(looked.verdict)),
         lost=looked.lost,

@@ -8,7 +8,7 @@ is refitted each time; an encoder, an array or a cleaner fitted elsewhere is wha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +49,21 @@ class Learned:
     weights: np.ndarray | None = None
     map: Any = None
     cautions: tuple[str, ...] = ()
+
+
+def selection_of(cleaner: Any) -> str:
+    """Return the rule that chooses the settings of an invariant-risk method; else ""."""
+    return str(getattr(getattr(cleaner, "method", None), "selection", "") or "")
+
+
+def head_notes(cleaners: Mapping[str, Any]) -> list[str]:
+    """Say of whom the settings were chosen by a rule, and whose head is another's."""
+    return [
+        f"{name}: its settings are chosen by selection {rule!r}; the head is not its own but the "
+        "one that every row gets, fitted on what it makes of the embedding"
+        for name, rule in ((n, selection_of(c)) for n, c in cleaners.items())
+        if rule
+    ]
 
 
 class Contender(Protocol):

@@ -21,6 +21,7 @@ from deconf.evidence.contenders import (
     Refitted,
     Refused,
     Reweighted,
+    head_notes,
 )
 from deconf.evidence.invariances import Layer, layers
 from deconf.evidence.sources import Sources, is_unfitted, raw_name
@@ -138,7 +139,9 @@ def checked(
                         *wanted, *cohort.outcomes) if c is not None
         ),
         fallback_rank=max(1, encoding.encode(table)[0].shape[1] - len(named)),
-        notes=[*notes, *(note for _, note in wanted.values() if note)],
+        notes=[
+            *head_notes(representations), *notes, *(note for _, note in wanted.values() if note)
+        ],
     )  # fmt: skip
 
 

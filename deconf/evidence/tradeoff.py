@@ -17,7 +17,7 @@ import pandas as pd
 
 from deconf.cohort.cohort import Cohort
 from deconf.errors import NotIdentified, SettingsError, did_you_mean, listing
-from deconf.evidence.contenders import Learned
+from deconf.evidence.contenders import Learned, head_notes, selection_of
 from deconf.evidence.folds import Fold, folds_of, half_split, with_bar
 from deconf.evidence.invariances import Layer, is_needed, layers, statement
 from deconf.evidence.judged import WORST, judged
@@ -89,7 +89,8 @@ class Tradeoff:
         held (``floor``: by luck), ``worst`` the AUROC of the task in the worst environment and
         ``within`` that within levels of the confounder; each with its 95 % interval by patient, and
         the task with its paired ``difference`` to raw.  ``on_front``: no other point has less leak
-        and more task.  A figure that cannot be had is nan, and ``reason`` says why.
+        and more task.  ``selection``: the rule that chose the settings of an invariant-risk method.
+        A figure that cannot be had is nan, and ``reason`` says why.
         """
         return self.table.copy()
 
@@ -208,13 +209,16 @@ def trace(
         weights = patient_weights(cohort.patients, DRAWS[effort], seed)
         weights = np.vstack([np.ones((1, len(cohort)), dtype=weights.dtype), weights])
         rows = [row for task in judged_tasks for row in _figures(task, ledger, weights)]
+    first = {name: several[0] for name, several in families.items()}
     table = _table(points, leaks, pd.DataFrame(rows), named, judged_tasks, refusals)
+    table["selection"] = [selection_of(first.get(name)) for name in table["family"]]
     return Tradeoff(
         table,
         {name: statement(name, layer[name]) for name in named},
         (
             f"leak: maps fitted on {len(half.train):,} films, attacked on {len(half.test):,} of "
             "other patients; task: out-of-fold scores of every film",
+            *head_notes(first),
             *dict.fromkeys(note for _, note in wanted.values() if note),
         ),
         provenance(

@@ -283,8 +283,9 @@ def _outcome(outcome: Any, n: int, name: str) -> Float[ndarray, " n"]:
     """Return the outcome that the head is trained for: of several the first."""
     if outcome is None:
         raise SettingsError(
-            f"{name} trains a head and needs an outcome of two levels: name it with "
-            "deconfound(..., outcome='disease') or Cohort.read(..., outcome='disease')."
+            f"{name} trains a head and needs an outcome of two levels, and none was given (one "
+            "that is a number, or of more classes, is none): name it with deconfound(..., "
+            "outcome='disease') or Cohort.read(..., outcome='disease'), or cut it in two."
         )
     column = np.asarray(outcome).reshape(n, -1)
     try:

@@ -106,7 +106,18 @@ class _Judge:
 
     @property
     def peak(self) -> tuple[float, int]:
-        """The best score and its last epoch."""
+        """The best score and its last epoch.
+
+        Raises
+        ------
+        SettingsError
+            No epoch was scored.
+        """
+        if not self.scores:
+            raise SettingsError(
+                "no epoch may be chosen: every one lies in the warm-up. Raise epochs, or lower "
+                "warmup."
+            )
         return max((score, epoch) for epoch, score in self.scores.items())
 
 

@@ -29,9 +29,8 @@ from deconf.maths.maps.entropic import debiased
 from deconf.maths.moments import cell_moments
 from deconf.maths.shrinkage import power
 from deconf.maths.threads import one_thread
-from deconf.methods.aligned import Aligned
 from deconf.methods.base import Method, MethodCard, as_arrays, methods, tensor
-from deconf.methods.transport import Cells, Transport, carried, evened
+from deconf.methods.transport import Cells, Transport, carried, evened, stand_in
 
 ITERATIONS = 300  # of Sinkhorn's, at most
 TOLERANCE = 1e-5  # of the marginals, in the Euclidean norm
@@ -107,7 +106,7 @@ class Sinkhorn(Method):
             z, c, given, weights, patients, self.crowding, self.read, self.registered_name
         )
         if cells is None:
-            return Aligned(read=self.read).fit(z, c, **keep)
+            return stand_in(self.registered_name, self.crowding, self.read, z, c, keep)
         with one_thread(z.size):
             fitted = self._entropic(cells, z, weights, patients, seed)
         return evened(fitted, z, c, **keep)

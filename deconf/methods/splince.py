@@ -87,7 +87,9 @@ class SPLINCE(Method):
         held = {"weights": weights, "patients": patients}
         if outcome is None:
             fitted = self._erasure.fit(z, c, given=given, seed=seed, **held)
-            fitted.remarks = ("no outcome was given: nothing to keep, so this is 'leace'",)
+            fitted.remarks = (
+                "no outcome of two classes was given: nothing to keep, so this is 'leace'",
+            )
             return fitted
         n, d = z.shape
         middle, span = own_span(z) if d > n else (np.zeros(d), None)

@@ -13,7 +13,6 @@ Knott & Smith, "On the optimal mapping of distributions", 1984 (the map between 
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +28,6 @@ from deconf.methods.aligned import Aligned, membership
 from deconf.methods.base import Method, MethodCard, as_arrays, methods, tensor
 from deconf.methods.leace import LEACE
 from deconf.methods.levels import LevelMoments
-
-logger = logging.getLogger(__name__)
 
 FEWEST = 4  # coordinates below which nothing worth the name of an embedding is left
 WISHED = 16  # coordinates for which levels are merged, down to two groups of them
@@ -105,7 +102,7 @@ class Transport(Method):
             z, c, given, weights, patients, self.crowding, self.read, self.registered_name
         )
         if cells is None:
-            return Aligned(read=self.read).fit(z, c, **keep)
+            return stand_in(self.registered_name, self.crowding, self.read, z, c, keep)
         return evened(cells.mixture, z, c, **keep)
 
 
@@ -136,6 +133,22 @@ class Cells:
     common: Float[ndarray, "S r r"]
 
 
+def stand_in(
+    name: str, crowding: float, read: Any, z: ndarray, c: ndarray, keep: dict[str, Any]
+) -> EmbeddingMap:
+    """Fit `Aligned` where cells are too thin, and say so."""
+    fitted = Aligned(read=read).fit(z, c, **keep)
+    m = LevelMoments.of(z, c, keep["given"], keep["weights"], keep["patients"], name)
+    m = merged(m, WISHED / crowding)
+    told = (
+        f"'aligned' was fitted instead of {name!r}, which wants two levels with "
+        f"{int(np.ceil(FEWEST / crowding))} patients in every cell of confounder and adjustment "
+        f"set: the smallest holds {_smallest(m):.0f}"
+    )
+    fitted.remarks = (told, *fitted.remarks)
+    return fitted
+
+
 def carried(
     z: Float[ndarray, "n d"],
     c: Float[ndarray, "n k"],
@@ -146,7 +159,7 @@ def carried(
     read: str,
     name: str,
 ) -> Cells | None:
-    """Carry every cell by the map between Gaussians; None, and logged, where cells are too thin.
+    """Carry every cell by the map between Gaussians; None where cells are too thin.
 
     Raises
     ------
@@ -163,13 +176,6 @@ def carried(
     rank = coordinates(m, crowding)
     here, strata = _met(m)
     if rank < FEWEST or len(here) < 2:
-        logger.warning(
-            "%s wants two levels with %d patients in every cell of confounder and "
-            "adjustment set, and the smallest holds %.0f: 'aligned' is fitted instead.",
-            name,
-            int(np.ceil(FEWEST / crowding)),
-            _smallest(m),
-        )
         return None
     span = _span(m, rank)
     centre, weight = m.cells.centre, m.weight[np.ix_(here, strata)]

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import ot
 import pytest
@@ -151,11 +149,11 @@ def test_recorded_levels_of_one_group_share_its_map():
     assert_allclose(np.sum(alike, axis=0), 4)
 
 
-def test_too_few_patients_in_a_cell_are_logged_and_means_are_matched(caplog):
+def test_too_few_patients_in_a_cell_are_told_and_means_are_matched():
     z, portable, ill = films(n=200)
-    with caplog.at_level(logging.WARNING, "deconf"):
-        instead = apply(fitted(Sinkhorn(), z, portable, ill), z)
-    assert "sinkhorn wants two levels with 40 patients" in caplog.text
+    found = fitted(Sinkhorn(), z, portable, ill)
+    instead = apply(found, z)
+    assert "'aligned' was fitted instead of 'sinkhorn', which wants two levels" in found.remarks[0]
     assert_allclose(instead, apply(fitted(Aligned(), z, portable, ill), z))
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -90,11 +88,11 @@ def test_a_disease_in_a_quiet_direction_is_among_the_coordinates_kept():
     assert kept > 0.99
 
 
-def test_too_few_patients_in_a_cell_are_logged_and_means_are_matched(caplog):
+def test_too_few_patients_in_a_cell_are_told_and_means_are_matched():
     z, portable, ill = films(n=200)
-    with caplog.at_level(logging.WARNING, "deconf"):
-        instead = apply(fitted(Transport(), z, portable, ill), z)
-    assert "'aligned' is fitted instead" in caplog.text
+    found = fitted(Transport(), z, portable, ill)
+    instead = apply(found, z)
+    assert "'aligned' was fitted instead of 'transport', which wants two levels" in found.remarks[0]
     assert_allclose(instead, apply(fitted(Aligned(), z, portable, ill), z))
 
 
