@@ -32,6 +32,7 @@ from deconf.errors import CohortError, SettingsError, did_you_mean, listing
 from deconf.maths.dependence import permuted_hsic
 from deconf.maths.design import adjustment
 from deconf.maths.kernels import categories, gaussian
+from deconf.maths.kinds import is_categorical, numbers
 from deconf.maths.moments import Given
 from deconf.maths.multiplicity import holm
 from deconf.probes.attackers import settings_of
@@ -43,6 +44,7 @@ from deconf.probes.target import votes
 
 TESTS = ("permutation", "gcm", "kernel")
 ATTACKERS = ("logistic", "quadratic")
+PER_KNOT = 30  # patients
 USUAL = 500  # permutations
 FEWEST = 40  # patients below which nothing is tested
 ROUNDING = 1e-9  # of sums in another order, as a share of the statistic
@@ -193,18 +195,25 @@ class _Data:
     strata: ndarray
     numbers: ndarray | None
     given: Given
+    curves: ndarray | None
 
     @classmethod
     def of(cls, z: ndarray, table: pd.DataFrame, name: str, held: Sequence[str]) -> _Data:
         levels, cells = levels_of(table[name]), cells_of(table, held)
         is_number = levels.order is not None
+        given = adjustment(table, held, np.ones(len(table), dtype=bool))
+        curves = _curves(table, held)
+        if curves is not None:
+            z = _without_curves(z, curves)
+            given = Given(given.codes, curves)
         return cls(
             z=z,
             codes=np.unique(levels.codes, return_inverse=True)[1],
             values=None if not is_number or levels.order is None else levels.order.astype(float),
             strata=cells.labels,
             numbers=cells.numbers,
-            given=adjustment(table, held, np.ones(len(table), dtype=bool)),
+            given=given,
+            curves=curves,
         )
 
     @property
@@ -220,7 +229,28 @@ class _Data:
             self.strata[rows],
             None if self.numbers is None else self.numbers[rows],
             self.given.rows(rows),
+            None if self.curves is None else self.curves[rows],
         )
+
+
+def _curves(table: pd.DataFrame, held: Sequence[str]) -> Float[ndarray, "n m"] | None:
+    """Return splines of the numbers held, one knot for every 30 patients, 4 to 10 of them."""
+    from sklearn.preprocessing import SplineTransformer
+
+    smooth = [name for name in held if not is_categorical(table[name])]
+    if not smooth:
+        return None
+    knots = int(np.clip(len(table) // PER_KNOT, 4, 10))
+    spline = SplineTransformer(n_knots=knots, knots="quantile", include_bias=False)
+    basis: ndarray = spline.fit_transform(np.stack([numbers(table[n]) for n in smooth], axis=1))
+    return basis
+
+
+def _without_curves(values: ndarray, curves: Float[ndarray, "n m"]) -> ndarray:
+    """Return what an additive regression on the curves leaves of each column."""
+    design = curves - curves.mean(axis=0)
+    out: ndarray = values - design @ np.linalg.lstsq(design, values - values.mean(0), rcond=None)[0]
+    return out
 
 
 def _readings(data: _Data, seed: int) -> tuple[_Data, dict[str, ndarray]]:
@@ -271,6 +301,9 @@ def _gcm(data: _Data, permutations: int, _most: int, seed: int) -> tuple[float, 
     if here.values is not None:
         scores = {name: s for name, s in scores.items() if s.shape[1] == 1}
     values = (here.codes if here.values is None else here.values).astype(float)
+    if here.curves is not None:
+        scores = {name: _without_curves(s, here.curves) for name, s in scores.items()}
+        values = _without_curves(values[:, None], here.curves)[:, 0]
     p = gcm(
         scores, here.codes, here.strata, own, numbers, values=values, draws=permutations, seed=seed
     )
