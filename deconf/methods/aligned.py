@@ -124,7 +124,7 @@ class Aligned(Method):
     ) -> list[tuple[Float[ndarray, "d r"], Float[ndarray, "r d"]]]:
         """Return thin L, R of each level with  I - L R  the spiked and turning part of T_c."""
         sizes, d = m.sizes(), m.cells.width
-        lower, lower_inverse, found = spikes(m.covariances(), sizes)
+        lower, lower_inverse, found = spikes(m.covariances(), sizes, m.totals())
         if lower.shape[1] == 0:
             return [(np.zeros((d, 0)), np.zeros((0, d)))] * len(sizes)
         whitened_means = np.einsum("rd,lsd->lsr", lower_inverse, m.mean)

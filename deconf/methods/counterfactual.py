@@ -132,7 +132,7 @@ def _factors(m: LevelMoments, reference: int) -> tuple[ndarray, ndarray]:
     alone: what chance can explain of a covariance is left as it is.
     """
     levels, d = m.design.shape[0], m.cells.width
-    lower, inverse, found = spikes(m.covariances(), m.sizes())
+    lower, inverse, found = spikes(m.covariances(), m.sizes(), m.totals())
     rank = lower.shape[1]
 
     def powered(level: int, power: float) -> ndarray:

@@ -114,7 +114,7 @@ def test_a_method_from_a_file_is_the_method_of_the_same_settings():
         ("laece", {}, r"no method is called 'laece'. Did you mean 'leace'\?"),
         ("leace", {"rnk": "full"}, r"'leace' has no setting 'rnk'. Did you mean 'rank'\?"),
         ("leace", {"rank": "al"}, "rank is 'significant' or 'full', not 'al'"),
-        ("cdann", {"start": {"name": "aligned", "settings": {"raed": 1}}}, "'raed'.*'read'"),
+        ("cdann", {"start": {"name": "aligned", "settings": {"rea": 1}}}, "'rea'.*'read'"),
     ],
 )
 def test_what_a_file_gets_wrong_is_answered(name, settings, message):
