@@ -13,6 +13,7 @@ from deconf.methods.coral import CORAL
 from deconf.methods.counterfactual import Counterfactual
 from deconf.methods.critic import Critic
 from deconf.methods.dann import DANN
+from deconf.methods.described import configured
 from deconf.methods.dfr import DFR
 from deconf.methods.fishr import Fishr
 from deconf.methods.group_dro import GroupDRO
@@ -65,5 +66,6 @@ __all__ = [
     "Transport",
     "VREx",
     "card",
+    "configured",
     "names",
 ]

@@ -14,14 +14,13 @@ analysis", 2001.  Alignment of classes: Courty et al., "Optimal transport for do
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 from scipy.stats import chi2
 
-from deconf.errors import SettingsError
 from deconf.maths.maps import AffineMap, Chain, EmbeddingMap, LevelMap
 from deconf.maths.moments import Given
 from deconf.methods.base import Method, MethodCard, as_arrays, methods, tensor
@@ -60,11 +59,7 @@ class Aligned(Method):
     `LEACE` is the better choice, and `auto` compares them.
     """
 
-    read: str = "image"
-
-    def __post_init__(self) -> None:
-        if self.read not in ("image", "record"):
-            raise SettingsError(f"read is 'image' or 'record', not {self.read!r}.")
+    read: Literal["image", "record"] = "image"
 
     def fit(
         self,
@@ -129,7 +124,7 @@ class Aligned(Method):
     ) -> list[tuple[Float[ndarray, "d r"], Float[ndarray, "r d"]]]:
         """Return thin L, R of each level with  I - L R  the spiked and turning part of T_c."""
         sizes, d = m.sizes(), m.cells.width
-        lower, lower_inverse, found = spikes(m.covariances(), sizes)
+        lower, lower_inverse, found = spikes(m.covariances(), sizes, m.totals())
         if lower.shape[1] == 0:
             return [(np.zeros((d, 0)), np.zeros((0, d)))] * len(sizes)
         whitened_means = np.einsum("rd,lsd->lsr", lower_inverse, m.mean)

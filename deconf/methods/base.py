@@ -14,6 +14,7 @@ from numpy import ndarray
 from deconf.errors import SettingsError
 from deconf.maths.maps import EmbeddingMap
 from deconf.maths.moments import Given
+from deconf.methods.settings import check
 from deconf.registry import Registry
 
 methods = Registry("method")
@@ -62,9 +63,26 @@ class MethodCard:
 
 
 class Method(ABC):
-    """Frozen settings; `fit` returns the fitted map and leaves nothing on the method."""
+    """Frozen settings; `fit` returns the fitted map and leaves nothing on the method.
+
+    The kind of every setting is checked against its annotation before a method's own
+    ``__post_init__``, if it has one, looks at the value.
+    """
 
     registered_name: ClassVar[str]
+    wanted: ClassVar[str] = "settings such as Aligned()"  # in a message on settings within settings
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = cls.__dict__.get("__post_init__")
+
+        def __post_init__(self: Any) -> None:
+            check(self)
+            if own is not None:
+                own(self)
+
+        if own is not None or not hasattr(cls, "__post_init__"):
+            cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
 
     @abstractmethod
     def fit(
@@ -101,7 +119,7 @@ def as_arrays(
     z: Any, c: Any, given: Given | None, *, rows: int = 2
 ) -> tuple[Float[ndarray, "n d"], Float[ndarray, "n k"], Given]:
     """Check and convert what a method is handed; tensors become arrays."""
-    z, c = _array(z), _array(c).astype(np.float64, copy=False)
+    z, c = numbers(z, "z"), numbers(c, "c").astype(np.float64, copy=False)
     if z.dtype not in (np.float32, np.float64):
         z = z.astype(np.float32)
     if c.ndim == 1:
@@ -121,8 +139,21 @@ def tensor(x: ndarray) -> torch.Tensor:
     return torch.from_numpy(np.require(x, requirements=["C", "W"]))
 
 
-def _array(x: Any) -> ndarray:
-    return x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+def numbers(x: Any, name: str) -> ndarray:
+    """Return an array or a tensor as an array of numbers.
+
+    Raises
+    ------
+    SettingsError
+        It holds words or other things, or rows of unequal length.
+    """
+    try:
+        out = x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+        if out.dtype.kind not in "fiub":
+            out = out.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{name} must be an array of numbers ({error}).") from error
+    return out
 
 
 def resolve(method: str | Method) -> Method:

@@ -10,7 +10,7 @@ https://arxiv.org/abs/1511.05547, algorithm 1, with one target for all levels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -59,15 +59,13 @@ class CORAL(Method):
     """
 
     shrinkage: Shrinkage = "oas"
-    read: str = "image"
+    read: Literal["image", "record"] = "image"
 
     def __post_init__(self) -> None:
         if self.shrinkage != "oas" and (
             isinstance(self.shrinkage, str) or not 0 <= self.shrinkage <= 1
         ):
             raise SettingsError(f"shrinkage is 'oas' or in [0, 1], not {self.shrinkage!r}.")
-        if self.read not in ("image", "record"):
-            raise SettingsError(f"read is 'image' or 'record', not {self.read!r}.")
 
     def fit(
         self,

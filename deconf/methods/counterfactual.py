@@ -18,7 +18,6 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.stats import chi2
 
-from deconf.errors import SettingsError
 from deconf.maths.maps.counterfactual import CounterfactualMap
 from deconf.maths.moments import Given
 from deconf.maths.shrinkage import root, shrunk
@@ -59,10 +58,6 @@ class Counterfactual(Method):
     """
 
     rank: Literal["significant", "full"] = "significant"
-
-    def __post_init__(self) -> None:
-        if self.rank not in ("significant", "full"):
-            raise SettingsError(f"rank is 'significant' or 'full', not {self.rank!r}.")
 
     def fit(
         self,
@@ -137,7 +132,7 @@ def _factors(m: LevelMoments, reference: int) -> tuple[ndarray, ndarray]:
     alone: what chance can explain of a covariance is left as it is.
     """
     levels, d = m.design.shape[0], m.cells.width
-    lower, inverse, found = spikes(m.covariances(), m.sizes())
+    lower, inverse, found = spikes(m.covariances(), m.sizes(), m.totals())
     rank = lower.shape[1]
 
     def powered(level: int, power: float) -> ndarray:

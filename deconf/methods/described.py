@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any
 
 from deconf.methods.base import Method, methods
+from deconf.methods.settings import check_names
 
 
 def described(method: Method) -> dict[str, Any]:
@@ -27,6 +28,37 @@ def described(method: Method) -> dict[str, Any]:
     }
 
 
+def configured(name: str, settings: Mapping[str, Any]) -> Method:
+    """Return a method from its name and settings as a file or a command line has them.
+
+    Parameters
+    ----------
+    name : str
+        A registered name.
+    settings : mapping
+        Values as JSON or TOML has them: a list for a tuple, a table for `Rounds` or `Tune`, and
+        ``{"name": ..., "settings": ...}`` for a method within a method.  What is not named keeps
+        its default.
+
+    Raises
+    ------
+    SettingsError
+        No such method or setting (with the nearest there is), or a value of another kind or out
+        of range.
+
+    Examples
+    --------
+    >>> configured("leace", {"rank": "full", "shrinkage": 0.1})
+    LEACE(shrinkage=0.1, rank='full', strata='auto')
+    >>> configured("cdann", {"widths": [32, 64], "rounds": {"count": 2}}).rounds.count
+    2
+    """
+    kind = methods[name]
+    check_names(settings, kind, repr(name))
+    method: Method = kind(**{k: _as_was(v) for k, v in settings.items()})
+    return method
+
+
 def rebuilt(description: Mapping[str, Any]) -> Method:
     """Return the method that was described: equal to it, settings within settings too.
 
@@ -34,13 +66,13 @@ def rebuilt(description: Mapping[str, Any]) -> Method:
     ------
     SettingsError
         No such method, or it refuses its settings.
-    KeyError, TypeError
+    KeyError
         The settings are those of another version.
     """
-    kind, settings = methods[description["name"]], description["settings"]
-    usual = kind()
-    method: Method = kind(**{k: _as_was(v, getattr(usual, k, None)) for k, v in settings.items()})
-    return method
+    settings = description["settings"]
+    for name in settings.keys() - {f.name for f in fields(methods[description["name"]])}:
+        raise KeyError(name)
+    return configured(description["name"], settings)
 
 
 def _as_json(value: Any) -> Any:
@@ -57,10 +89,8 @@ def _as_json(value: Any) -> Any:
     return value if is_plain or (isinstance(value, float) and isfinite(value)) else repr(value)
 
 
-def _as_was(value: Any, usual: Any) -> Any:
-    """Return a setting as it was, the default telling what kind of thing it is."""
-    if isinstance(value, Mapping) and set(value) == {"name", "settings"}:
-        return rebuilt(value)
-    if isinstance(value, Mapping) and is_dataclass(usual) and not isinstance(usual, type):
-        return type(usual)(**value)
-    return tuple(value) if isinstance(value, list) else value
+def _as_was(value: Any) -> Any:
+    """Return a setting as it was, where it is a method's settings; the method sees to the rest."""
+    if isinstance(value, Mapping) and "name" in value and set(value) <= {"name", "settings"}:
+        return configured(value["name"], value.get("settings", {}))
+    return value

@@ -224,13 +224,25 @@ class Fitting:
     weight_decay: float
     warmup: float = 0.0
 
+    def __post_init__(self) -> None:
+        if 0 <= self.warmup < 1 and 0 < self.epochs <= self.warm:
+            raise SettingsError(
+                f"warmup is {self.warmup!r} of {self.epochs} epochs, after which no epoch is left "
+                "to choose: raise epochs or lower warmup."
+            )
+
+    @property
+    def warm(self) -> int:
+        """Epochs of the warm-up."""
+        return math.ceil(self.warmup * self.epochs)
+
 
 def trained(
     data: Environments, how: Fitting, objective: Objective, *, seed: int, watch: Watch
 ) -> Predictor:
     """Train a network on a loss; no epoch before the end of the warm-up is shown to ``watch``."""
     batch = min(how.batch, len(data))
-    warm = math.ceil(how.warmup * how.epochs)
+    warm = how.warm
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = Predictor(data.x.shape[1], how.hidden).to(data.x.device)

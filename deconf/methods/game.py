@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from deconf.errors import SettingsError
 from deconf.maths.maps import Residual
 from deconf.methods.films import Films
+from deconf.methods.settings import check
 from deconf.methods.views import telling
 from deconf.training import Order, Schedule, train
 
@@ -48,6 +49,7 @@ class Rounds:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        check(self)
         for name in ("count", "steps", "batch", "hidden", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}: it must be above zero.")

@@ -65,10 +65,6 @@ class LEACE(Method):
             isinstance(self.shrinkage, str) or not 0 <= self.shrinkage <= 1
         ):
             raise SettingsError(f"shrinkage is 'oas' or in [0, 1], not {self.shrinkage!r}.")
-        if self.rank not in ("significant", "full"):
-            raise SettingsError(f"rank is 'significant' or 'full', not {self.rank!r}.")
-        if self.strata not in ("auto", "pooled", "stacked"):
-            raise SettingsError(f"strata is 'auto', 'pooled' or 'stacked', not {self.strata!r}.")
 
     def fit(
         self,

@@ -107,6 +107,13 @@ class LevelMoments:
         pooled = scatter.sum(axis=1) / np.where(total > 0, total, 1.0)[:, None, None]
         return np.stack([without_basis(sigma, self.cells.width) for sigma in pooled])
 
+    def totals(self) -> Float[ndarray, "L d d"]:
+        """Covariance of each level, strata and basis left in; zero for a level without weight."""
+        m = self.cells.pool(np.repeat(np.arange(len(self.design)), self.strata))
+        weight = np.where(m.weight > 0, m.weight, 1.0)[:, None, None]
+        out: ndarray = m.scatter[:, : m.width, : m.width] / weight
+        return out
+
     def sizes(self) -> Float[ndarray, " L"]:
         """Kish's size of each level in patients, less one for each stratum mean; at least one."""
         weight2 = self.cells.weight2.reshape(-1, self.strata).sum(axis=1)

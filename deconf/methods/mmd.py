@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deconf.errors import SettingsError
 from deconf.methods.adapted import Adapted
 from deconf.methods.base import MethodCard, methods
 from deconf.methods.films import Films
@@ -65,11 +64,6 @@ class MMD(Adapted):
 
     strength: float = 100.0
     hold: Literal["strata", "weights"] = "strata"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hold not in ("strata", "weights"):
-            raise SettingsError(f"hold is 'strata' or 'weights', not {self.hold!r}.")
 
     def penalty(self, films: Films, view: View) -> Penalty:
         """Return the penalty."""

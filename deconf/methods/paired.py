@@ -28,7 +28,7 @@ from deconf.maths.design import levels_of
 from deconf.maths.maps import AffineMap
 from deconf.maths.moments import Given, cell_moments
 from deconf.maths.shrinkage import Shrinkage, inverse_root, root, shrunk
-from deconf.methods.base import Method, MethodCard, as_arrays, methods
+from deconf.methods.base import Method, MethodCard, as_arrays, methods, numbers
 from deconf.methods.levels import LevelMoments
 from deconf.methods.spikes import CROWDED, spikes
 
@@ -82,8 +82,6 @@ class Paired(Method):
             isinstance(self.shrinkage, str) or not 0 <= self.shrinkage <= 1
         ):
             raise SettingsError(f"shrinkage is 'oas' or in [0, 1], not {self.shrinkage!r}.")
-        if self.rank not in ("significant", "full"):
-            raise SettingsError(f"rank is 'significant' or 'full', not {self.rank!r}.")
 
     def fit_pairs(self, z_a: Any, z_b: Any, *, seed: int = 0) -> AffineMap:
         """Fit on pairs by themselves: row i of both shows the same patient, or tissue, or image.
@@ -96,11 +94,11 @@ class Paired(Method):
         Raises
         ------
         SettingsError
-            The two differ in shape.
+            The two differ in shape, or hold words.
         CohortError
             Fewer than 7 pairs at ``rank="significant"``.
         """
-        a, b = (np.asarray(z.detach().cpu() if hasattr(z, "detach") else z) for z in (z_a, z_b))
+        a, b = numbers(z_a, "z_a"), numbers(z_b, "z_b")
         if a.shape != b.shape or a.ndim != 2:
             raise SettingsError(
                 f"pairs are two arrays (n, d) whose rows belong together; got {a.shape} and "

@@ -66,7 +66,7 @@ class Quadratic(Method):
         z, c, given = as_arrays(z, c, given)
         keep = {"given": given, "weights": weights, "patients": patients, "seed": seed}
         m = LevelMoments.of(z, c, given, weights, patients, "quadratic")
-        lower, lower_inverse, found = spikes(m.covariances(), m.sizes())
+        lower, lower_inverse, found = spikes(m.covariances(), m.sizes(), m.totals())
         directions = np.hstack([f.directions for f in found])
         if directions.shape[1] == 0:
             return LEACE().fit(z, c, **keep)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from numpy import ndarray
 from deconf.cohort.splits import leave_one_level_out, patient_split
 from deconf.errors import SettingsError
 from deconf.maths.intervals import stratified_auroc
+from deconf.maths.moments import where_not_finite
+from deconf.methods.base import numbers
 from deconf.methods.environments import Environments, Predictor, Watch
 
 Rule = Literal["training", "held_out_site", "oracle"]
@@ -48,6 +50,10 @@ class TestEnvironment:
     """
 
     __test__ = False  # no test case, whatever pytest makes of the name
+    wanted: ClassVar[str] = (
+        "TestEnvironment(z, outcome), whose rows are never saved (so a certificate of such a fit "
+        "cannot be made again)"
+    )
 
     z: Float[ndarray, "m d"]
     outcome: ndarray
@@ -204,12 +210,15 @@ def _by_held_out_site(learners: Mapping[str, Learner], data: Environments) -> Ch
 
 
 def _judge_of(test: TestEnvironment, data: Environments) -> _Judge:
-    z, y = np.asarray(test.z, dtype=np.float64), np.asarray(test.outcome, dtype=np.float64)
+    z = numbers(test.z, "z of the test environment").astype(np.float64, copy=False)
+    y = numbers(test.outcome, "outcome of the test environment").astype(np.float64, copy=False)
     if z.ndim != 2 or z.shape[1] != len(data.centre) or len(z) != len(y):
         raise SettingsError(
             f"the test environment has embeddings {z.shape} and outcomes {y.shape}; the training "
             f"rows have {len(data.centre)} columns."
         )
+    if not np.isfinite(z).all():
+        raise SettingsError(f"of the test environment, {where_not_finite(z, z[:, :0])}")
     if set(np.unique(y)) != {0.0, 1.0}:
         raise SettingsError(
             "the outcome of the test environment must hold 0 and 1, and nothing else."

@@ -16,7 +16,7 @@ The Gaussian map before and the moments matched after are ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ class Sinkhorn(Method):
     blur: float = 0.1
     landmarks: int = 400
     crowding: float = 0.1
-    read: str = "image"
+    read: Literal["image", "record"] = "image"
 
     def __post_init__(self) -> None:
         Transport(self.crowding, self.read)  # refuses bad settings

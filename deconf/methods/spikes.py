@@ -4,6 +4,13 @@ Rows of white noise give a covariance whose eigenvalues fill an interval around 
 outside are a difference between levels (Marchenko & Pastur 1967).  Where the yardstick is another
 covariance with noise of its own, the extreme eigenvalues follow Johnstone, "Multivariate analysis
 and Jacobi ensembles: largest eigenvalue, Tracy-Widom limits and rates of convergence", 2008.
+
+A direction that the adjustment set explains almost whole is left alone.  Spikes are found in units
+of what the set leaves, and are applied to films in which the set is still there: along a direction
+of which a share rho is left a film lies 1/sqrt(rho) units out, and a spike found from n rows is off
+by about 1/sqrt(n) of a unit towards every other direction.  The map would so move a film by chance
+by 1/sqrt(rho n) of its deviation.  Below rho = 1/n that is more than one deviation, in exchange for
+a difference that is less than 1/n of the variance.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from deconf.maths.shrinkage import root
 
 CROWDED = 0.1  # d/n above which covariances are too noisy to be matched at all
 TRACY_WIDOM = 3.0  # passed about once in 600 by an extreme eigenvalue, in its own units
+LEAST = 1e-5  # share of a variance below which float32 products cannot tell it from nothing
 SLACK = 1.13  # least multiple of the half-width, for tails a little heavier than the normal's
 
 
@@ -30,7 +38,9 @@ class Spikes:
 
 
 def spikes(
-    sigmas: Float[ndarray, "L d d"], sizes: Float[ndarray, " L"]
+    sigmas: Float[ndarray, "L d d"],
+    sizes: Float[ndarray, " L"],
+    totals: Float[ndarray, "L d d"] | None = None,
 ) -> tuple[Float[ndarray, "d r"], Float[ndarray, "r d"], list[Spikes]]:
     """Return a root of the common covariance, its inverse, and where each level departs from it.
 
@@ -44,6 +54,9 @@ def spikes(
         Covariance of every level.
     sizes : (L,)
         Independent rows of every level.
+    totals : (L, d, d), optional
+        Covariance of every level before the adjustment set was taken out.  Directions of which
+        less than 1/n of it is left, n the smallest size that counts, are no part of the root.
     """
     d = sigmas.shape[1]
     ample = d / sizes <= CROWDED
@@ -51,6 +64,9 @@ def spikes(
         none = Spikes(np.zeros(0), np.zeros((0, 0)))
         return np.zeros((d, 0)), np.zeros((0, d)), [none] * len(sizes)
     lower, inverse = root(sigmas[ample].mean(axis=0))
+    if totals is not None:
+        least = max(1 / sizes[ample].min(), LEAST)
+        lower, inverse = _known(lower, inverse, totals[ample].mean(axis=0), least)
     found = []
     for level, sigma in enumerate(sigmas):
         values, vectors = np.linalg.eigh(inverse @ sigma @ inverse.T)
@@ -61,6 +77,26 @@ def spikes(
             out = (values < low) | (values > high)
         found.append(Spikes(np.clip(values[out], 1e-6, None), vectors[:, out]))
     return lower, inverse, found
+
+
+def _known(
+    lower: Float[ndarray, "d r"],
+    inverse: Float[ndarray, "r d"],
+    total: Float[ndarray, "d d"],
+    least: float,
+) -> tuple[Float[ndarray, "d q"], Float[ndarray, "q d"]]:
+    """Return the root of a covariance less the directions that hold a tiny share of the total.
+
+    With R R^T the covariance and S a root of the total, the eigenvalues of  S^-1 R R^T S^-T  are
+    the shares.  The root as it came where none is tiny.
+    """
+    whole, inverse_whole = root(total)
+    axes, spread, _ = np.linalg.svd(inverse_whole @ lower, full_matrices=False)
+    kept = spread**2 >= least
+    if kept.all():
+        return lower, inverse
+    axes, spread = axes[:, kept], spread[kept]
+    return whole @ (axes * spread), (axes / spread).T @ inverse_whole
 
 
 def band(d: int, n: float, others: Float[ndarray, " K"]) -> tuple[float, float]:

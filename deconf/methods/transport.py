@@ -14,7 +14,7 @@ Knott & Smith, "On the optimal mapping of distributions", 1984 (the map between 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -69,13 +69,11 @@ class Transport(Method):
     """
 
     crowding: float = 0.1
-    read: str = "image"
+    read: Literal["image", "record"] = "image"
 
     def __post_init__(self) -> None:
         if not 0 < self.crowding < 1:
             raise SettingsError(f"crowding is {self.crowding!r}: a share, above 0 and below 1.")
-        if self.read not in ("image", "record"):
-            raise SettingsError(f"read is 'image' or 'record', not {self.read!r}.")
 
     def fit(
         self,

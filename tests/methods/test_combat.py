@@ -152,7 +152,7 @@ def test_the_reference_is_a_level_in_the_order_of_the_one_hot_columns():
 
 def test_bad_settings_and_strata_never_met_are_refused():
     w = world(4, n=100, k=2)
-    with pytest.raises(SettingsError, match="number of a level, from 0, or None, not 'A'"):
+    with pytest.raises(SettingsError, match="reference is a whole number or None, not 'A'"):
         ComBat(reference="A")
     with pytest.raises(SettingsError, match="reference=2, and the confounder has 2 levels"):
         ComBat(reference=2).fit(w.z, w.c)
