@@ -33,7 +33,7 @@ from deconf.methods.paired import FEWEST_PAIRS
 from deconf.records.certificate import Certificate
 from deconf.records.salting import new_salt
 from deconf.tuning.encoder import Tuned, tune_encoder
-from deconf.tuning.judge import outcomes_of, targets_of
+from deconf.tuning.judge import left_out_of, outcomes_of, targets_of
 
 logger = logging.getLogger(__name__)
 FEWEST_ROWS = 20
@@ -223,7 +223,8 @@ class Deconfounder:
         )
         rows, patients = arrays.rows, cohort.patients[arrays.rows]
         said = _said_of(arrays, invariance)
-        y = outcomes_of(cohort.table, plan.outcome)
+        y, left_out = self._outcomes_of(cohort, plan)
+        said = (*said, *left_out)
         common = {"given": arrays.given, "patients": patients, "seed": self.seed}
         if isinstance(self.method, Auto):
             reads = self.method.reads_record or self.at_inference
@@ -254,6 +255,16 @@ class Deconfounder:
             (*said, *fitted.remarks),
             arrays.encoding,
         )
+
+    def _outcomes_of(self, cohort: Cohort, plan: Plan) -> tuple[np.ndarray | None, list[str]]:
+        """Return the outcomes that the method can use, and in words which it cannot."""
+        name, every_kind = self.method.registered_name, hasattr(self.method, "keeps_every_kind")
+        y = outcomes_of(cohort.table, plan.outcome, every_kind=every_kind)
+        is_needed = name in methods and "outcome" in methods.card(name).needs
+        reads = is_needed or isinstance(self.method, Auto) or hasattr(self.method, "budget")
+        if every_kind or not reads:
+            return y, []
+        return y, left_out_of(cohort.table, plan.outcome, name, is_needed=is_needed and y is None)
 
     def _certify(
         self, clean: DeconfoundedEncoder, cohort: Cohort, plan: Plan, audit_on: Cohort | None

@@ -16,7 +16,7 @@ from deconf.errors import (
     OverlapWarning,
     SettingsError,
 )
-from deconf.methods import LEACE, Aligned, Method
+from deconf.methods import IRM, LEACE, Aligned, Method
 from deconf.worlds import linear
 from tests.strategies import gap
 
@@ -631,3 +631,45 @@ def test_auto_takes_an_outcome_of_any_coding(values):
     assert clean.method != "auto: identity"
     assert within(clean.embed(z), frame["portable"], frame["ill"]) < 0.4
     assert within(z, frame["portable"], frame["ill"]) > 0.6
+
+
+def measured(**columns):
+    """Return films with a lung function and a grade beside the disease."""
+    z, frame = table()
+    rng = np.random.default_rng(1)
+    fev = np.where(rng.random(len(z)) < 0.1, np.nan, z[:, 0] + 0.3 * rng.normal(size=len(z)))
+    grade = np.array(["mild", "moderate", "severe"])[np.digitize(z[:, 0], [0, 2])]
+    return z, frame.assign(fev=fev, grade=grade, **columns)
+
+
+@pytest.mark.parametrize("name", ["fev", "grade"])
+def test_a_number_or_three_classes_are_kept_by_what_can_keep_them(name):
+    z, frame = measured()
+    films = cohort(z, frame, outcome=name)
+    known = films.table[name].notna().to_numpy()
+    y = pd.get_dummies(frame["grade"]) if name == "grade" else frame[["fev"]][known]
+    y = y.to_numpy(float) - y.to_numpy(float).mean(axis=0)
+    asked = {"confounders": "portable", "given": (), "encoder": "stored"}
+    kept, gone = (
+        deconf.deconfound(method=method, **asked).fit(films) for method in ("splince", FULL)
+    )
+    before = y.T @ films.embeddings[known]
+    np.testing.assert_allclose(y.T @ kept.embed(films)[known], before, atol=1e-2)
+    assert np.abs(y.T @ gone.embed(films)[known] - before).max() > 1  # there was something to lose
+    assert not kept.reasons
+
+
+def test_an_outcome_that_is_left_out_is_named_with_the_reason_and_where_it_is_needed_refused():
+    films = cohort(*measured(), outcome=["fev", "ill"])
+    asked = {"encoder": "stored", "confounders": "site", "given": ()}
+    brief = IRM(hidden=4, epochs=4)
+    said = deconf.deconfound(method=brief, **asked).fit(films).reasons
+    assert said[0] == "outcome left out: 'fev' is a number, and irm learns 0 and 1"
+    assert not any(
+        "left out" in r for r in deconf.deconfound(method=FULL, **asked).fit(films).reasons
+    )
+    films = cohort(*measured(), outcome=["fev", "grade"])
+    with pytest.raises(
+        SettingsError, match=r"'fev' is a number; 'grade' has 3 classes: irm learns.*Cut it in two"
+    ):
+        deconf.deconfound(method=brief, **asked).fit(films)

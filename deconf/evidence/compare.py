@@ -16,18 +16,18 @@ import pandas as pd
 
 from deconf.causal.graph import CausalGraph
 from deconf.cohort.cohort import Cohort
-from deconf.evidence.contenders import selection_of
 from deconf.evidence.external import external
 from deconf.evidence.folds import Fold, folds_of, half_split, with_bar
 from deconf.evidence.inspection import inspect
 from deconf.evidence.judged import COLUMNS, judged
+from deconf.evidence.own_head import selection_of
 from deconf.evidence.pairs import pair_split
 from deconf.evidence.pictures.pictures import Pictures, pictures_of, watched
 from deconf.evidence.provenance import provenance
 from deconf.evidence.questions import ask
 from deconf.evidence.report import Report
 from deconf.evidence.request import DRAWS, RANDOM, Request, checked
-from deconf.evidence.scoring import Ledger, score_fold
+from deconf.evidence.scoring import Ledger, heads_told, score_fold
 from deconf.evidence.sweep import shift_sweep
 from deconf.evidence.tasks import Scores, Task
 from deconf.maths.intervals import patient_weights
@@ -91,6 +91,10 @@ def compare(
     -----
     A figure that cannot be had (one class in a fold, no patients in a cell, a graph that
     identifies nothing) reads REFUSED with its reason and is averaged into nothing.
+
+    An invariant-risk method (``irm``, ``dfr``, ...) is judged by the head that was trained with its
+    map, where the task is the outcome of that head; the reasons say by which, and the column
+    ``selection`` who chose it.
 
     With ``hold_out`` and four to six usable levels every pair of them is left out once more, to
     test what the others foretell of a level (`deconf.evidence.external`); with more only at
@@ -156,9 +160,7 @@ def compare(
             seed=seed,
         )
     return Report(
-        table=_table(asked, judged_tasks, ledger, weights).assign(
-            selection=lambda t: [selection_of(representations.get(n)) for n in t["representation"]]
-        ),
+        table=_table(asked, judged_tasks, ledger, weights, representations),
         leakage=looked.leakage,
         verdict=MappingProxyType(dict(looked.verdict)),
         lost=looked.lost,
@@ -169,7 +171,15 @@ def compare(
         reference=asked.reference,
         confounders=asked.confounders,
         tasks=tuple(asked.tasks),
-        reasons=_unique([*asked.notes, *_ranks(ledger), *looked.reasons, *seen.reasons]),
+        reasons=_unique(
+            [
+                *asked.notes,
+                *heads_told(representations, ledger),
+                *_ranks(ledger),
+                *looked.reasons,
+                *seen.reasons,
+            ]
+        ),
         warnings=_unique(_cautions(asked, ledger)),
         config=provenance(
             cohort,
@@ -212,7 +222,11 @@ def _tasks(asked: Request, cohort: Cohort, parts: list[Fold], *, is_held_out: bo
 
 
 def _table(
-    asked: Request, tasks: Sequence[Task], ledger: Ledger, weights: np.ndarray
+    asked: Request,
+    tasks: Sequence[Task],
+    ledger: Ledger,
+    weights: np.ndarray,
+    representations: Mapping[str, Any],
 ) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for task in tasks:
@@ -224,7 +238,9 @@ def _table(
             reference=asked.reference,
             refusals=ledger.refusals.get(task.name, {}),
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    rules = {name: selection_of(representations.get(name)) for name in asked.names}
+    found = [{**row, "selection": rules[str(row["representation"])]} for row in rows]
+    return pd.DataFrame(found, columns=list(COLUMNS))
 
 
 def _scores(asked: Request, task: Task, ledger: Ledger) -> dict[str, Scores]:

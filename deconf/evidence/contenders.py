@@ -8,7 +8,7 @@ is refitted each time; an encoder, an array or a cleaner fitted elsewhere is wha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ from deconf.causal.weights import balancing_weights
 from deconf.cohort.cohort import Cohort
 from deconf.errors import CohortError, OverlapWarning, listing
 from deconf.evidence.leakage import embedded
+from deconf.evidence.own_head import OwnHead, own_head
 from deconf.maths.design import Encoding
 from deconf.maths.maps import AffineMap
 
@@ -40,6 +41,8 @@ class Learned:
     map : the fitted map, or None
     cautions : tuple of str
         Overlap warnings of the fit.
+    head : OwnHead or None
+        The head that was trained with the map, where that is the answer of the method.
     """
 
     train: np.ndarray
@@ -49,21 +52,7 @@ class Learned:
     weights: np.ndarray | None = None
     map: Any = None
     cautions: tuple[str, ...] = ()
-
-
-def selection_of(cleaner: Any) -> str:
-    """Return the rule that chooses the settings of an invariant-risk method; else ""."""
-    return str(getattr(getattr(cleaner, "method", None), "selection", "") or "")
-
-
-def head_notes(cleaners: Mapping[str, Any]) -> list[str]:
-    """Say of whom the settings were chosen by a rule, and whose head is another's."""
-    return [
-        f"{name}: its settings are chosen by selection {rule!r}; the head is not its own but the "
-        "one that every row gets, fitted on what it makes of the embedding"
-        for name, rule in ((n, selection_of(c)) for n, c in cleaners.items())
-        if rule
-    ]
+    head: OwnHead | None = None
 
 
 class Contender(Protocol):
@@ -77,18 +66,19 @@ class Contender(Protocol):
 class Fixed:
     """An embedding that nobody fits here: an encoder's, somebody's array, a cleaner fitted before.
 
-    ``base`` is what it was made of, where that is known.
+    ``base`` is what it was made of, where that is known; ``head`` is its own.
     """
 
     z: np.ndarray
     origin: str
     base: np.ndarray | None = None
+    head: OwnHead | None = None
 
     def learn(self, train: np.ndarray, test: np.ndarray, seed: int) -> Learned:
         """Take the rows."""
         del seed
         base = self.z if self.base is None else self.base
-        return Learned(self.z[train], self.z[test], base[train], self.origin)
+        return Learned(self.z[train], self.z[test], base[train], self.origin, head=self.head)
 
 
 @dataclass(frozen=True)
@@ -117,6 +107,7 @@ class Refitted:
             weights=None if weights is None else as_array(weights),
             map=getattr(fitted, "map", None),
             cautions=tuple(cautions),
+            head=own_head(fitted, learning.table),
         )
 
 

@@ -12,7 +12,7 @@ from deconf.maths.equivalence import minimum_detectable_effect
 from deconf.maths.intervals import interval
 
 COLUMNS = (
-    "representation", "task", "metric", "environment", "estimate", "low", "high", "n",
+    "representation", "selection", "task", "metric", "environment", "estimate", "low", "high", "n",
     "n_patients", "difference", "difference_low", "difference_high", "detectable", "status",
     "reason",
 )  # fmt: skip

@@ -196,7 +196,9 @@ def _task(report: Report, task: str) -> list[str]:
     ]
     columns = [WORST[1], "pooled", FROZEN[1]]
     held = [e for e in report.table["environment"].unique() if e.startswith("held out: ")]
-    lines += _table(report, task, [*columns], "", ["worst environment", "pooled", "head of raw"])
+    lines += _table(
+        report, task, [*columns], "", ["worst environment", "pooled", "head of raw"], rules=True
+    )
     for start in range(0, len(held), 4):
         part = held[start : start + 4]
         lines += ["", *_table(report, task, part, "held out", [h[10:] for h in part])]
@@ -216,16 +218,29 @@ def has_figure(report: Report, task: str, environment: str) -> bool:
 
 
 def _table(
-    report: Report, task: str, environments: Sequence[str], title: str, heads: Sequence[str]
+    report: Report,
+    task: str,
+    environments: Sequence[str],
+    title: str,
+    heads: Sequence[str],
+    *,
+    rules: bool = False,
 ) -> list[str]:
-    rows = [[title, *heads]]
+    chosen = selections(report) if rules else {}
+    rows = [[title, *heads, *(["selection"] if chosen else [])]]
     for name in report.names:
         row = [name]
         for environment in environments:
             found = cell(report, name, task, "AUROC", environment)
             row.append(figure(found) + ("*" if is_certain(found) else ""))
-        rows.append(row)
+        rows.append([*row, *([chosen.get(name, "")] if chosen else [])])
     return aligned(rows)
+
+
+def selections(report: Report) -> dict[str, str]:
+    """Return who chose penalty and epoch of each invariant-risk method; empty without any."""
+    known = report.table[report.table["selection"] != ""]
+    return dict(zip(known["representation"], known["selection"], strict=True))
 
 
 def _unseen(row: pd.Series) -> str:

@@ -108,7 +108,8 @@ class Report:
     def to_frame(self) -> pd.DataFrame:
         """Return one row per representation, task, metric and environment.
 
-        Columns ``estimate``, ``low`` and ``high`` (95 %, by patient), ``n`` films of
+        ``selection`` says who chose penalty and epoch of an invariant-risk method, and is empty for
+        any other.  Columns ``estimate``, ``low`` and ``high`` (95 %, by patient), ``n`` films of
         ``n_patients``, ``difference`` to the raw embedding with its paired interval, ``detectable``
         (the smallest difference that would have been found with 80 % power), ``status``
         ("ok" or "REFUSED") and ``reason``.  A refused figure is nan.

@@ -21,7 +21,6 @@ from deconf.evidence.contenders import (
     Refitted,
     Refused,
     Reweighted,
-    head_notes,
 )
 from deconf.evidence.invariances import Layer, layers
 from deconf.evidence.sources import Sources, is_unfitted, raw_name
@@ -139,9 +138,7 @@ def checked(
                         *wanted, *cohort.outcomes) if c is not None
         ),
         fallback_rank=max(1, encoding.encode(table)[0].shape[1] - len(named)),
-        notes=[
-            *head_notes(representations), *notes, *(note for _, note in wanted.values() if note)
-        ],
+        notes=[*notes, *(note for _, note in wanted.values() if note)],
     )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Out-of-fold scores: in every fold every contender learns, its heads train, test rows are scored.
 
+A method whose answer is its own head is judged by it; see `deconf.evidence.own_head`.
+
 The ridge of a head is chosen once per fold and weighting, on the raw embedding, so that a cleaned
 embedding is not helped by its own choice; see `deconf.probes.head`.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +24,7 @@ from deconf.evidence.contenders import (
 )
 from deconf.evidence.folds import Fold
 from deconf.evidence.lost import outside_span
+from deconf.evidence.own_head import OwnHead, risk_of, selection_of
 from deconf.evidence.tasks import Scores, Task, one_class
 from deconf.probes.head import Head, choose_strength, fit_head
 
@@ -37,6 +41,7 @@ class Ledger:
     ranks : {representation: directions removed, one number a fold}
     spans : rows of representation, held-out part, share out of span
     fits : {representation: for each fit, whether it warned of overlap}
+    own : {representation: {task: for each fold, whether it was judged by a head of its own}}
     """
 
     rows: int
@@ -46,6 +51,7 @@ class Ledger:
     ranks: dict[str, list[int]] = field(default_factory=dict)
     spans: list[dict[str, object]] = field(default_factory=list)
     fits: dict[str, list[bool]] = field(default_factory=dict)
+    own: dict[str, dict[str, list[bool]]] = field(default_factory=dict)
 
     def note(self, book: dict[str, dict[str, Scores]], task: Task, name: str) -> Scores:
         """Return the page of a representation, blank at first."""
@@ -157,6 +163,12 @@ def _score(
     strengths: dict[tuple[str, bytes], float] = {}
     heads: dict[str, Head] = {}
     for name, one in learned.items():
+        has_own = one.head is not None and one.head.outcome == task.name
+        ledger.own.setdefault(name, {}).setdefault(task.name, []).append(has_own)
+        if one.head is not None and has_own:
+            share = float(np.mean(y)) if one.head.share is None else one.head.share
+            _enter(ledger.note(ledger.scores, task, name), part, one.head, one, share)
+            continue
         weights = None if one.weights is None else np.asarray(one.weights, dtype=float)[known]
         key = one.origin, b"" if weights is None else weights.tobytes()
         if key not in strengths:
@@ -179,9 +191,35 @@ def _score(
             _enter(page, part, heads[reference], one, float(y.mean()))
 
 
-def _enter(page: Scores, part: Fold, head: Head, one: Learned, share: float) -> None:
+def _enter(page: Scores, part: Fold, head: Head | OwnHead, one: Learned, share: float) -> None:
     page.logit[part.test] = head.score(one.test)
     page.base[part.test] = np.log(share / (1 - share))
+
+
+def heads_told(
+    cleaners: Mapping[str, Any], ledger: Ledger, called: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return by which heads the invariant-risk methods among some cleaners were judged.
+
+    Parameters
+    ----------
+    called : mapping of name to str, optional
+        What the cleaners are called in words, where the names of the ledger are not that.
+    """
+    told = []
+    for name, cleaner in cleaners.items():
+        if risk_of(cleaner) is None:
+            continue
+        rule = f"; selection {selection_of(cleaner) or 'not known'}"
+        for task, own in ledger.own.get(name, {}).items():
+            head = f"in {sum(own)} of {len(own)} folds by its own head, else by a fresh one"
+            if all(own):
+                head = "by the head that was trained with the map"
+            elif not any(own):
+                head = "by a fresh head, since its own is not for this task or not at hand"
+            again = "" if all(own) else ", which finds again what the map left"
+            told.append(f"{(called or {}).get(name, name)}: {task} is judged {head}{again}{rule}")
+    return told
 
 
 def _single_class(task: Task, part: Fold) -> str:

@@ -13,6 +13,7 @@ from deconf.encoders.base import load_encoder
 from deconf.encoders.tune import Tune
 from deconf.evidence.contenders import Fixed, Refitted
 from deconf.evidence.leakage import embedded
+from deconf.evidence.own_head import own_head
 
 
 class Sources:
@@ -49,7 +50,8 @@ class Sources:
             if own is None or not hasattr(representation, "plan"):
                 return Fixed(*self.raw(encoder))
             base, origin = self.raw(own)
-            return Fixed(embedded(representation, self.cohort), origin, base)
+            head = own_head(representation, self.cohort.table)
+            return Fixed(embedded(representation, self.cohort), origin, base, head)
         if own is None:
             stored = self.cohort.embeddings
             origin = f"cleaner {id(representation)}" if stored is None else "stored"

@@ -17,14 +17,15 @@ import pandas as pd
 
 from deconf.cohort.cohort import Cohort
 from deconf.errors import NotIdentified, SettingsError, did_you_mean, listing
-from deconf.evidence.contenders import Learned, head_notes, selection_of
+from deconf.evidence.contenders import Learned
 from deconf.evidence.folds import Fold, folds_of, half_split, with_bar
 from deconf.evidence.invariances import Layer, is_needed, layers, statement
 from deconf.evidence.judged import WORST, judged
+from deconf.evidence.own_head import selection_of
 from deconf.evidence.provenance import provenance
 from deconf.evidence.question import question_of
 from deconf.evidence.request import DRAWS, tasks_of
-from deconf.evidence.scoring import Ledger, score_learned
+from deconf.evidence.scoring import Ledger, heads_told, score_learned
 from deconf.evidence.sources import Sources
 from deconf.evidence.strengths import (
     RAW,
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".html", ".png", ".svg", ".pdf", ".csv")
 AXES = {"worst": "worst environment", "within": "within levels"}
 COLUMNS = (
-    "family", "setting", "strength", "confounder", "task", "leak", "leak_low", "leak_high",
+    "family", "setting", "selection", "strength", "confounder", "task", "leak", "leak_low",
+    "leak_high",
     "floor", "p", "attacker", "n_leak",
     *(f"{a}{end}" for a in AXES for end in ("", "_low", "_high", "_difference",
                                             "_difference_low", "_difference_high")),
@@ -85,12 +87,13 @@ class Tradeoff:
         """Return one row per point, confounder and task.
 
         A point is a ``family`` at a ``strength``; ``setting`` names the settings of a family that
-        has several.  ``leak`` is the AUROC of the worst fresh attacker within strata of what is
+        has several, ``selection`` who chose penalty and epoch of an invariant-risk method, which is
+        judged by its own head.  ``leak`` is the AUROC of the worst fresh attacker within strata of
+        what is
         held (``floor``: by luck), ``worst`` the AUROC of the task in the worst environment and
         ``within`` that within levels of the confounder; each with its 95 % interval by patient, and
         the task with its paired ``difference`` to raw.  ``on_front``: no other point has less leak
-        and more task.  ``selection``: the rule that chose the settings of an invariant-risk method.
-        A figure that cannot be had is nan, and ``reason`` says why.
+        and more task.  A figure that cannot be had is nan, and ``reason`` says why.
         """
         return self.table.copy()
 
@@ -209,17 +212,16 @@ def trace(
         weights = patient_weights(cohort.patients, DRAWS[effort], seed)
         weights = np.vstack([np.ones((1, len(cohort)), dtype=weights.dtype), weights])
         rows = [row for task in judged_tasks for row in _figures(task, ledger, weights)]
-    first = {name: several[0] for name, several in families.items()}
-    table = _table(points, leaks, pd.DataFrame(rows), named, judged_tasks, refusals)
-    table["selection"] = [selection_of(first.get(name)) for name in table["family"]]
+    rules = {key: selection_of(families[key[0]][key[1]]) for key in fitters}
+    table = _table(points, rules, leaks, pd.DataFrame(rows), named, judged_tasks, refusals)
     return Tradeoff(
         table,
         {name: statement(name, layer[name]) for name in named},
         (
             f"leak: maps fitted on {len(half.train):,} films, attacked on {len(half.test):,} of "
             "other patients; task: out-of-fold scores of every film",
-            *head_notes(first),
             *dict.fromkeys(note for _, note in wanted.values() if note),
+            *dict.fromkeys(_heads(points, families, ledger)),
         ),
         provenance(
             cohort,
@@ -328,8 +330,19 @@ def _figures(task: Task, ledger: Ledger, weights: np.ndarray) -> list[dict[str, 
     )  # fmt: skip
 
 
+def _heads(
+    points: Sequence[Point], families: Mapping[str, Sequence[Any]], ledger: Ledger
+) -> list[str]:
+    """Return by which heads the points of invariant-risk methods were judged."""
+    drawn = [p for p in points if p.family in families]
+    cleaners = {p.name: families[p.family][p.place] for p in drawn}
+    called = {p.name: f"{p.family}, {p.setting}" if p.setting else p.family for p in drawn}
+    return heads_told(cleaners, ledger, called)
+
+
 def _table(
     points: Sequence[Point],
+    rules: Mapping[tuple[str, int], str],
     leaks: Mapping[tuple[str, str], Leakage],
     figures: pd.DataFrame,
     confounders: Sequence[str],
@@ -347,7 +360,9 @@ def _table(
             for point in points:
                 leak = leaks.get((point.name, confounder), Leakage(reason="not fitted"))
                 row: dict[str, Any] = {
-                    "family": point.family, "setting": point.setting, "strength": point.strength,
+                    "family": point.family, "setting": point.setting,
+                    "selection": rules.get((point.family, point.place), ""),
+                    "strength": point.strength,
                     "confounder": confounder, "task": task.name, "leak": leak.estimate.estimate,
                     "leak_low": leak.estimate.low, "leak_high": leak.estimate.high,
                     "floor": leak.floor, "p": leak.p, "attacker": leak.worst,

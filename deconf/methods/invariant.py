@@ -29,7 +29,15 @@ from deconf.methods.environments import (
     trained,
 )
 from deconf.methods.misgivings import left, misgivings
-from deconf.methods.selection import RULES, Learner, Rule, TestEnvironment, choose
+from deconf.methods.selection import (
+    DEFAULT,
+    RULES,
+    Learner,
+    Rule,
+    TestEnvironment,
+    choose,
+    told,
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,10 @@ class InvariantRisk(Method):
 
     Parameters
     ----------
-    selection : "training", "held_out_site" or "oracle"
+    selection : "training", "held_out_site" or "oracle", optional
         Who chooses among the penalties given, and the epoch; see `deconf.methods.selection`.
-        "training" is what a method named by a string gets, and its map says so.
+        Where nobody says, as in ``method="irm"``, it is "training", and the map and every table
+        add "by default": figures of these methods mean little without the rule.
     oracle : TestEnvironment, optional
         Rows of the test environment; for ``selection="oracle"`` and nothing else.
     hidden : int
@@ -49,7 +58,7 @@ class InvariantRisk(Method):
         See `deconf.training.Schedule`; a batch of all rows where they are fewer.
     """
 
-    selection: Rule = "training"
+    selection: Rule | None = None
     oracle: TestEnvironment | None = None
     hidden: int = 64
     epochs: int = 40
@@ -60,7 +69,7 @@ class InvariantRisk(Method):
     searched: ClassVar[str] = "penalty"  # the setting of which several values may be given
 
     def __post_init__(self) -> None:
-        if self.selection not in RULES:
+        if self.selection not in (None, *RULES):
             raise SettingsError(
                 f"selection is 'training', 'held_out_site' or 'oracle', not {self.selection!r}."
             )
@@ -82,6 +91,11 @@ class InvariantRisk(Method):
                     f"{self.searched} is a number from zero or a tuple of them, not {value!r}."
                 )
         self.fitting()
+
+    @property
+    def selected_by(self) -> str:
+        """The rule in words, as tables show it: "held_out_site"; "training, by default"."""
+        return self.selection or f"{DEFAULT}, by default"
 
     def values(self) -> tuple[float, ...]:
         """Return the values to choose from."""
@@ -130,9 +144,12 @@ class InvariantRisk(Method):
                 f"{self.searched} {value:g}": _learner(self.at(value), seed)
                 for value in self.values()
             }
-            chosen = choose(learners, data, self.selection, self.oracle, seed=seed)
+            chosen = choose(learners, data, self.selection or DEFAULT, self.oracle, seed=seed)
             fitted = chosen.net.frozen(data)
-            said = [chosen.remark, *misgivings(data, seed=seed)]
+            said = [
+                f"{told(self.selection)}: {chosen.remark}",
+                *misgivings(data, seed=seed),
+            ]
             if chosen.held_out is not None:
                 said.append(left(fitted, data.rows(chosen.held_out), seed=seed))
         count = np.asarray(outcome).reshape(len(z), -1).shape[1]

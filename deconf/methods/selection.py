@@ -8,13 +8,17 @@ on the test environment has seen what it is judged on.  Three rules:
 - ``"oracle"``: rows of the test environment, handed over as such.  Its figures show what a method
   could do if somebody told it; they are no estimate of anything.
 
+Nobody has to choose: a method named by a string could not run otherwise.  But whoever does not is
+told so, by the map and in every table.
+
 Gulrajani & Lopez-Paz, "In search of lost domain generalization", ICLR 2021,
 https://arxiv.org/abs/2007.01434.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -33,6 +37,7 @@ from deconf.methods.environments import Environments, Predictor, Watch
 
 Rule = Literal["training", "held_out_site", "oracle"]
 RULES = ("training", "held_out_site", "oracle")
+DEFAULT: Rule = "training"
 HELD_OUT = 0.2  # share of the patients that choose under "training"
 
 Learner = Callable[[Environments, Watch], Predictor]
@@ -75,7 +80,7 @@ class Chosen:
     held_out : (m,) int or None
         Rows that the network was not trained on.
     remark : str
-        The rule, and on whom it was applied.
+        What was chosen, and on whom.
     """
 
     net: Predictor
@@ -83,6 +88,26 @@ class Chosen:
     epoch: int
     held_out: Int[ndarray, " m"] | None
     remark: str
+
+
+def told(selection: Rule | None) -> str:
+    """Return how the remark of a map begins.
+
+    >>> told("oracle"), told(None)
+    ("selection 'oracle'", "selection 'training', by default")
+    """
+    return f"selection {selection or DEFAULT!r}{'' if selection else ', by default'}"
+
+
+def read(reasons: Iterable[str]) -> str:
+    """Return the rule that the reasons of a fitted map tell; empty where they tell none.
+
+    >>> read(["irm: selection 'training', by default: penalty 100, epoch 3"])
+    'training, by default'
+    """
+    found = (re.match(r"(?:\w+: )?selection '(\w+)'(, by default)?", reason) for reason in reasons)
+    rules = [f"{one[1]}{one[2] or ''}" for one in found if one]
+    return "; ".join(dict.fromkeys(rules))
 
 
 @dataclass
@@ -153,7 +178,7 @@ def choose(
             raise SettingsError("selection='oracle' needs oracle=TestEnvironment(z, outcome).")
         label, judge = _best(learners, data, lambda: _judge_of(test, data))
         remark = (
-            f"selection 'oracle': {label}, epoch {judge.peak[1]}, chosen on "
+            f"{label}, epoch {judge.peak[1]}, chosen on "
             f"{len(judge.y):,} rows of the test environment, so no figure on it is an estimate; "
             "mark every one 'oracle'"
         )
@@ -162,7 +187,7 @@ def choose(
     train, held = patient_split(data.patients, HELD_OUT, strata=cells, seed=seed)
     label, judge = _best(learners, data.rows(train), lambda: _Judge.of(data.rows(held)))
     remark = (
-        f"selection 'training': {label}, epoch {judge.peak[1]}, chosen on {len(held):,} rows of "
+        f"{label}, epoch {judge.peak[1]}, chosen on {len(held):,} rows of "
         "held-out patients of the training environments, which cannot show what a new environment "
         "does"
     )
@@ -203,7 +228,7 @@ def _by_held_out_site(learners: Mapping[str, Learner], data: Environments) -> Ch
 
     learners[label](data, keep)
     remark = (
-        f"selection 'held_out_site': {label}, epoch {epoch}, chosen with each of "
+        f"{label}, epoch {epoch}, chosen with each of "
         f"{data.count} environments left out in turn, then fitted on all of them"
     )
     return Chosen(kept["net"], label, epoch, None, remark)

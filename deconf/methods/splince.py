@@ -10,7 +10,7 @@ NeurIPS 2025, https://arxiv.org/abs/2506.10703.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -54,6 +54,8 @@ class SPLINCE(Method):
     included; where they coincide no map does both, the erasure goes first, and the map remarks so.
     """
 
+    keeps_every_kind: ClassVar[bool] = True  # numbers and classes, not only 0 and 1
+
     shrinkage: Shrinkage = "oas"
     rank: Literal["significant", "full"] = "significant"
     strata: Literal["auto", "pooled", "stacked"] = "auto"
@@ -81,15 +83,14 @@ class SPLINCE(Method):
         Parameters
         ----------
         outcome : (n,) or (n, q)
-            What is kept; rows where one is missing (nan) say nothing of it, and help to erase.
+            What is kept, numbers or 0 and 1 (of more classes a column each); rows where one is
+            missing (nan) say nothing of it, and help to erase.
         """
         z, c, given = as_arrays(z, c, given)
         held = {"weights": weights, "patients": patients}
         if outcome is None:
             fitted = self._erasure.fit(z, c, given=given, seed=seed, **held)
-            fitted.remarks = (
-                "no outcome of two classes was given: nothing to keep, so this is 'leace'",
-            )
+            fitted.remarks = ("no outcome was given: nothing to keep, so this is 'leace'",)
             return fitted
         n, d = z.shape
         middle, span = own_span(z) if d > n else (np.zeros(d), None)

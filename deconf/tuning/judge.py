@@ -22,7 +22,7 @@ from numpy import ndarray
 
 from deconf.causal.invariance import Invariance
 from deconf.cohort.splits import patient_folds
-from deconf.errors import CohortError
+from deconf.errors import CohortError, SettingsError
 from deconf.maths import kinds
 from deconf.maths.design import confounders_in, design, pooled
 from deconf.maths.intervals import Interval, stratified_auroc
@@ -61,14 +61,68 @@ def targets_of(
     return found
 
 
-def outcomes_of(table: pd.DataFrame, names: Sequence[str]) -> Float[ndarray, "n q"] | None:
-    """Return the outcomes of two classes as 0, 1 and nan, or None where there is none."""
-    columns = []
+def outcomes_of(
+    table: pd.DataFrame, names: Sequence[str], *, every_kind: bool = False
+) -> Float[ndarray, "n q"] | None:
+    """Return the outcomes of two classes as 0, 1 and nan, or None where there is none.
+
+    Parameters
+    ----------
+    every_kind : bool
+        Numbers too, as they are, and more classes, a column of 0, 1 and nan each.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({"ill": ["no", "yes", None], "fev": [2.5, 3.1, 0.9]})
+    >>> outcomes_of(films, ["ill", "fev"]).shape
+    (3, 1)
+    >>> outcomes_of(films, ["ill", "fev"], every_kind=True).tolist()
+    [[0.0, 2.5], [1.0, 3.1], [nan, 0.9]]
+    """
+    columns: list[ndarray] = []
     for name in names:
         found, levels = kinds.codes(table[name])
         if len(levels) == 2:
             columns.append(np.where(found >= 0, found, np.nan).astype(float))
+        elif every_kind and not kinds.is_categorical(table[name]):
+            columns.append(kinds.numbers(table[name]))
+        elif every_kind and len(levels) > 2:
+            columns += [
+                np.where(found >= 0, found == place, np.nan).astype(float)
+                for place in range(len(levels))
+            ]
     return np.stack(columns, axis=1) if columns else None
+
+
+def left_out_of(
+    table: pd.DataFrame, names: Sequence[str], method: str, *, is_needed: bool = False
+) -> list[str]:
+    """Return in words which outcomes are not of two classes, and what they are instead.
+
+    Raises
+    ------
+    SettingsError
+        ``is_needed``, and there are such.
+
+    Examples
+    --------
+    >>> films = pd.DataFrame({"fev": [2.5, 3.1, 0.9], "ill": [0, 1, 1]})
+    >>> left_out_of(films, ["fev", "ill"], "irm")
+    ["outcome left out: 'fev' is a number, and irm learns 0 and 1"]
+    """
+    found = []
+    for name in names:
+        count = len(kinds.levels(table[name]))
+        if count != 2:
+            is_number = count > 2 and not kinds.is_categorical(table[name])
+            holds = {0: "holds nothing", 1: "holds one class"}.get(count, f"has {count} classes")
+            found.append(f"{name!r} {'is a number' if is_number else holds}")
+    if found and is_needed:
+        raise SettingsError(
+            f"{'; '.join(found)}: {method} learns 0 and 1. Cut it in two, say table['ill'] = "
+            f"table[{names[0]!r}] > limit, or name another outcome."
+        )
+    return [f"outcome left out: {one}, and {method} learns 0 and 1" for one in found]
 
 
 @dataclass(frozen=True)

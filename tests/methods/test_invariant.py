@@ -200,7 +200,9 @@ def test_the_rule_is_training_unless_named_and_the_map_says_so():
     for method in EVERY:
         own = site if method is not DFR else (z[:, 1] > 0).astype(int)
         mapped = fitted(method(**QUICK), z, y, own)
-        assert "selection 'training'" in mapped.remarks[0]
+        assert "selection 'training', by default: " in mapped.remarks[0]
+        assert method().selected_by == "training, by default"
+        assert replace(method(), selection="training").selected_by == "training"
         assert method.registered_name in mapped.remarks[0]
         assert "held-out patients of the training environments" in mapped.remarks[0]
 

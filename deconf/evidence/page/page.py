@@ -20,6 +20,7 @@ from deconf.evidence.narrative import (
     price_sentences,
     refusals,
     remarks,
+    selections,
     signed,
 )
 from deconf.evidence.page.curves import colours, sweep_curves
@@ -71,12 +72,13 @@ def page(report: Report) -> str:
 
 def _compared(report: Report) -> list[dict[str, str]]:
     """Return the representations with their colours, as all drawings use them."""
-    colour = colours(report)
+    colour, chosen = colours(report), selections(report)
     return [
         {
             "name": name,
             "colour": colour[name],
             "role": "baseline" if name in report.baselines and name != report.reference else "",
+            "rule": chosen.get(name, ""),
         }
         for name in report.names
     ]

@@ -42,7 +42,7 @@ def tell(found: Tradeoff) -> str:
             f"{confounder} ({found.statements[confounder]}), {task}: leak is the AUROC of the "
             f"worst attacker (floor about {number(first['floor'])}); * on the front",
         ]
-        rows = [["", "leak", "worst environment", "against raw", "within levels"]]
+        rows = [["", "leak", "worst environment", "against raw", "within levels", "selection"]]
         for _, p in block.iterrows():
             change = ""
             if np.isfinite(p["worst_difference"]):
@@ -54,8 +54,10 @@ def tell(found: Tradeoff) -> str:
                     _figure(p, "worst"),
                     change,
                     _figure(p, "within"),
+                    str(p["selection"]),
                 ]
             )
+        rows = rows if any(row[-1] for row in rows[1:]) else [row[:-1] for row in rows]
         lines += aligned(rows)
     lines += [""]
     for sentence in [*sentences(found), *found.reasons]:
@@ -158,7 +160,7 @@ def _panel(ax: Axes, block: pd.DataFrame) -> None:
         dash = DASHES[k // len(OWN) % len(DASHES)]
         path = pd.concat([raw, own])
         ax.plot(path["leak"], path["worst"], color=tint, lw=1.7, ls=dash, alpha=0.8, zorder=3,
-                marker=marker, ms=0, label=family)  # fmt: skip
+                marker=marker, ms=0, label=_legend(family, own))  # fmt: skip
         ax.errorbar(
             own["leak"], own["worst"], xerr=_errors(own, "leak"), yerr=_errors(own, "worst"),
             fmt="none", ecolor=tint, elinewidth=0.9, alpha=0.3, zorder=2,
@@ -175,6 +177,16 @@ def _panel(ax: Axes, block: pd.DataFrame) -> None:
         ax.annotate(RAW, (raw["leak"].iloc[0], raw["worst"].iloc[0]), xytext=(-9, -4),
                     textcoords="offset points", color=SOFT, fontsize=11, ha="right", va="top",
                     weight="bold")  # fmt: skip
+
+
+def _legend(family: str, own: pd.DataFrame) -> str:
+    """Return what a family is called, with the rule by which an invariant-risk method was chosen.
+
+    >>> _legend("irm", pd.DataFrame({"selection": ["oracle"]}))
+    'irm (selection: oracle)'
+    """
+    rules = [rule for rule in dict.fromkeys(own["selection"]) if rule]
+    return f"{family} (selection: {'; '.join(rules)})" if rules else family
 
 
 def _limits(ax: Axes, known: pd.DataFrame) -> None:
