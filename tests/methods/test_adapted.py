@@ -246,7 +246,7 @@ def test_bad_rows_are_named_before_any_work():
     [
         ({"start": "raw"}, "start is 'leace', 'identity' or settings.*not 'raw'"),
         ({"strength": -1.0}, "strength is -1"),
-        ({"budget": float("nan")}, "budget is nan"),
+        ({"budget": float("nan")}, "budget is a number, not nan"),
         ({"hold": "cells"}, "hold is 'strata' or 'weights'"),
     ],
 )
