@@ -126,5 +126,5 @@ def test_an_adversary_of_a_number_is_judged_by_squared_error():
 @pytest.mark.parametrize("widths", [(), (0,), (8, -1)])
 @pytest.mark.parametrize("method", [DANN, CDANN])
 def test_an_ensemble_has_adversaries(method, widths):
-    with pytest.raises(SettingsError, match="one adversary at least|one whole number or more"):
+    with pytest.raises(SettingsError, match=r"one adversary at least|one whole number or more"):
         method(widths=widths)
