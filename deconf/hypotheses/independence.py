@@ -146,6 +146,12 @@ def independence(
     'dependent'
     """
     names = (confounder,) if isinstance(confounder, str) else tuple(confounder)
+    tests = (tests,) if isinstance(tests, str) else tuple(tests)
+    if not names:
+        raise SettingsError("no confounder was named: say which column the test is about.")
+    for word, value in (("seed", seed), ("permutations", permutations or 0), ("most", most)):
+        if not isinstance(value, int | np.integer) or value < 0:
+            raise SettingsError(f"{word} is {value!r}: expected a whole number, not below zero.")
     held = () if given is None else (given,) if isinstance(given, str) else tuple(given)
     for test in tests:
         if test not in TESTS:

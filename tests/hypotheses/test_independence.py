@@ -147,6 +147,10 @@ def test_conditional_permutations_keep_what_the_confounder_owes_to_the_set():
         ({"what": "view"}, CohortError, "'view' holds 'AP': a score is a number"),
         ({"tests": ["kernell"]}, SettingsError, "'kernell'.*Did you mean 'kernel'"),
         ({"permutations": 0}, SettingsError, "permutations=0"),
+        ({"permutations": 99.5}, SettingsError, "permutations is 99.5: expected a whole number"),
+        ({"seed": -1}, SettingsError, "seed is -1"),
+        ({"confounder": []}, SettingsError, "no confounder was named"),
+        ({"tests": "kernell"}, SettingsError, "'kernell'.*Did you mean 'kernel'"),
         ({"permutations": 58}, SettingsError, r"at 0.05 after Holm over 3 tests: name 59 or more"),
     ],
 )
