@@ -194,7 +194,7 @@ def numbers_of(c: Float[ndarray, "n k"]) -> list[int]:
 
 @dataclass(frozen=True)
 class Confounder:
-    """What attackers are to read: one number, or all categories together.
+    """What attackers are to read: one number, or categories.
 
     Attributes
     ----------
@@ -213,7 +213,10 @@ class Confounder:
 
 
 def confounders_in(c: Float[ndarray, "n k"]) -> tuple[Confounder, ...]:
-    """Return the confounders of a design, in no order that depends on that of its columns.
+    """Return the confounders of a design, in an order and with codes that names do not decide.
+
+    Categories are one confounder, their joint levels, up to ``MOST_LEVELS`` of these; beyond, each
+    is one: a thousand joint levels of a film or two could not be read.  Every number is one.
 
     Examples
     --------
@@ -223,16 +226,69 @@ def confounders_in(c: Float[ndarray, "n k"]) -> tuple[Confounder, ...]:
     [(2, False), (3, True)]
     """
     levels = levels_of(c)
-    if levels is not None:
-        return (Confounder(levels),)
-    found = []
-    hot = np.isin(c, (0.0, 1.0)).all(axis=0)
-    if hot.any() and len(np.unique(c[:, hot], axis=0)) > 1:
-        found.append(Confounder(np.unique(c[:, hot], axis=0, return_inverse=True)[1].ravel()))
-    for j in numbers_of(c):
-        cuts = np.unique(np.quantile(c[:, j], [1 / 3, 2 / 3]))
-        found.append(Confounder(np.searchsorted(cuts, c[:, j]), c[:, j]))
-    return tuple(found)
+    if levels is not None and (len(np.unique(levels)) <= MOST_LEVELS or _is_one(c)):
+        return (Confounder(levels if _is_one(c) else _in_turn(levels)),)
+    hot = c[:, np.isin(c, (0.0, 1.0)).all(axis=0)]
+    joint = _row_codes(hot)
+    parts = [joint] if joint.max(initial=0) < MOST_LEVELS else _categories(hot)
+    told = [_in_turn(part) for part in parts if part.max(initial=0) > 0]
+    found = [Confounder(codes) for codes in sorted(told, key=tuple)]
+    numbers = [c[:, j] for j in numbers_of(c) if np.ptp(c[:, j]) > 0]
+    return (*found, *(Confounder(_thirds(v), v) for v in sorted(numbers, key=tuple)))
+
+
+def _is_one(c: Float[ndarray, "n k"]) -> bool:
+    """Whether a design is one column of the table, one-hot."""
+    return bool(np.isin(c, (0.0, 1.0)).all() and (c.sum(axis=1) == 1).all())
+
+
+def _categories(hot: Float[ndarray, "n k"]) -> list[Int[ndarray, " n"]]:
+    """Return the levels of each category of a one-hot design.
+
+    Whether a number is missing is a category too; products of two categories say nothing new.
+    """
+    whole: list[ndarray] = []
+    rest: list[ndarray] = []
+    for block in _blocks(hot):
+        (whole if (block.sum(axis=1) == 1).all() else rest).append(_row_codes(block))
+    pairs = [np.stack(pair, axis=1) for pair in itertools.combinations(whole, 2)] if rest else []
+    joint = [_row_codes(pair) for pair in pairs]
+    return whole + [one for one in rest if not any(_follows(one, both) for both in joint)]
+
+
+def _follows(codes: Int[ndarray, " n"], other: Int[ndarray, " n"]) -> bool:
+    """Whether the other levels decide these."""
+    return len(np.unique(np.stack([codes, other], axis=1), axis=0)) == len(np.unique(other))
+
+
+def _blocks(hot: Float[ndarray, "n k"]) -> list[Float[ndarray, "n j"]]:
+    """Return runs of columns of which no two are 1 in one row, each as long as can be."""
+    blocks, first, total = [], 0, np.zeros(len(hot))
+    for j in range(hot.shape[1]):
+        if (total + hot[:, j] > 1).any():
+            blocks.append(hot[:, first:j])
+            first, total = j, np.zeros(len(hot))
+        total = total + hot[:, j]
+    return [*blocks, hot[:, first:]]
+
+
+def _row_codes(x: ndarray) -> Int[ndarray, " n"]:
+    if not x.shape[1]:
+        return np.zeros(len(x), dtype=np.int64)
+    return np.unique(x, axis=0, return_inverse=True)[1].ravel()
+
+
+def _in_turn(codes: Int[ndarray, " n"]) -> Int[ndarray, " n"]:
+    """Return codes counted in the order of the rows, whatever the order of columns was."""
+    _, first, place = np.unique(codes, return_index=True, return_inverse=True)
+    out: ndarray = np.argsort(np.argsort(first))[place.ravel()]
+    return out
+
+
+def _thirds(values: Float[ndarray, " n"]) -> Int[ndarray, " n"]:
+    """Return the third of each value; where most are the largest one, whether it is that."""
+    codes = np.searchsorted(np.unique(np.quantile(values, [1 / 3, 2 / 3])), values)
+    return codes if codes.any() else (values == values.max()).astype(np.int64)
 
 
 def pooled(codes: Int[ndarray, " n"], most: int = MOST_READ) -> Int[ndarray, " n"]:

@@ -23,6 +23,7 @@ from numpy import ndarray
 from deconf.cohort.splits import patient_split
 from deconf.encoders.placement import chosen_device
 from deconf.errors import SettingsError
+from deconf.maths.design import confounders_in, levels_of, pooled
 from deconf.maths.intervals import multilevel_auroc
 from deconf.maths.maps import Adapter, AffineMap, Chain, EmbeddingMap
 from deconf.maths.moments import Given, checked_weights, where_not_finite
@@ -32,6 +33,7 @@ from deconf.methods.films import Films, films_of, levels_in, outcomes, stratifie
 from deconf.methods.game import Game, Penalty, Rounds, Standard, play, pointed
 from deconf.methods.judge import MOST, MOVED, Judge, Reading, applied
 from deconf.methods.leace import LEACE
+from deconf.methods.levels import MOST_MAPPED
 from deconf.methods.views import View, telling
 from deconf.probes.head import fit_head
 
@@ -114,9 +116,14 @@ class Adapted(Method):
         if not (np.isfinite(z).all() and np.isfinite(c).all()):
             raise SettingsError(where_not_finite(z, c))
         if levels_in(c)[1] and not self.reads_numbers:
+            levels = levels_of(c)
             raise SettingsError(
                 f"{self.registered_name} needs confounders with levels, and this one is "
                 "continuous: bin it, or use 'leace'."
+                if levels is None
+                else f"{self.registered_name} compares joint levels of the confounders, and these "
+                f"are {len(np.unique(levels)):,}, at most {MOST_MAPPED}: pool the rarest, fit one "
+                "confounder after the other, or use 'dann', 'hsic' or 'leace'."
             )
         kept = np.arange(len(z)) if weights is None else np.flatnonzero(weights > 0)
         data = _Rows(
@@ -139,28 +146,29 @@ class Adapted(Method):
             return _saying(
                 whole,
                 f"{self.registered_name} trained nothing: it sets patients aside to be judged by, "
-                f"and these are too few ({FEWEST} of each level are needed); {name} is returned",
+                f"and these are too few ({FEWEST} of two levels of each confounder are needed); "
+                f"{name} is returned",
             )
         judge = Judge.of(data.z, data.outcome, data.c, data.given, data.patients, split, seed)
         fit = data.rows(split[0])
         start = self._begun(fit, seed)
         before = judge.read(start)
-        if before.leak.reason:
+        if before.verdict != "leaks" and before.unread:
             return _saying(
                 whole,
                 f"{self.registered_name} trained nothing: no fresh attacker could judge it on the "
-                f"patients set aside ({before.leak.reason}); {name} is returned",
+                f"patients set aside ({before.unread}); {name} is returned",
             )
-        if before.is_clean:
+        if before.verdict != "leaks":
             told = (
-                "has nothing to train against" if before.is_sure else
+                "has nothing to train against" if before.verdict == "clean" else
                 "trained nothing, since too few patients are set aside to tell whether anything is "
                 "left to train against"
             )  # fmt: skip
             return _saying(
                 whole,
                 f"{self.registered_name} {told}: after {name}, fresh attackers on held-out "
-                f"training patients read {before.leak}",
+                f"training patients read {before}",
             )
         best, why = self._trained(fit, start, judge, before, seed)
         if best is None:
@@ -230,7 +238,7 @@ class Adapted(Method):
                 "%s, round %d of %d: fresh attackers %.3f, its own adversary %.3f, task %.3f",
                 self.registered_name, number, self.rounds.count, reading.auroc, own, reading.task,
             )  # fmt: skip
-            if reading.is_clean:
+            if reading.verdict != "leaks":
                 break
         return self._chosen(tried, start, judge, before, own)
 
@@ -308,8 +316,12 @@ def _set_aside(data: _Rows, seed: int) -> tuple[ndarray, ndarray] | None:
         return None
     cell = np.unique(np.stack([level, data.given.codes]), axis=1, return_inverse=True)[1].ravel()
     fit, held = patient_split(who, HELD, strata=cell, seed=seed)
-    ample = [k for k in np.unique(level) if len(np.unique(who[held][level[held] == k])) >= FEWEST]
-    return (fit, held) if len(ample) >= 2 else None
+    for one in confounders_in(data.c):
+        codes = pooled(one.codes)[held]
+        sizes = [len(np.unique(who[held][codes == k])) for k in np.unique(codes)]
+        if sum(size >= FEWEST for size in sizes) < 2:
+            return None
+    return fit, held
 
 
 def _head(films: Films, data: _Rows, judge: Judge) -> torch.nn.Linear | None:

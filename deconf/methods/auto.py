@@ -3,8 +3,10 @@
 The rule, fixed before any test film is scored:
 
 1. Fresh attackers on held-out training patients read no confounder above chance: the identity.
-   Of several confounders (all categories together, each number by its thirds) the one read best
-   speaks for all, here and below, and makes the cells.
+   Every confounder is read: categories by their joint levels (each by its own where there are more
+   than 24 of these; the rarest beyond twelve as one), each number by its thirds.  Of several, the
+   p-values are by Bonferroni, and the one that is read best makes the cells and weights below; a
+   candidate leaks what its best-read confounder leaks.  Their order makes no difference.
 2. A cell of confounder and adjustment set holds fewer than ten patients: no selection, since
    weighted scores would rest on a handful of films; pooled conditional erasure, as an
    extrapolation.
@@ -48,10 +50,12 @@ from deconf.methods.aligned import Aligned
 from deconf.methods.base import Method, MethodCard, as_arrays, methods, resolve
 from deconf.methods.cells import (
     balanced,
+    best_read,
     cells,
     decided_by,
     fewest_patients,
-    worst_read,
+    is_read,
+    read_each,
 )
 from deconf.methods.counterfactual import Counterfactual
 from deconf.methods.leace import LEACE
@@ -60,6 +64,7 @@ from deconf.methods.quadratic import Quadratic
 from deconf.methods.transport import FEWEST as COORDINATES
 from deconf.methods.transport import WISHED, Transport, coordinates, merged
 from deconf.probes.head import choose_strength, fit_head
+from deconf.probes.leakage import Leakage
 
 FEWEST = 10  # patients of a cell below which overlap is unsupported
 PENALTY = 0.15  # of one unit of leakage, in units of AUROC
@@ -214,26 +219,34 @@ def _selected(
     seed: int,
 ) -> Selection:
     levels = levels_of(c)
-    if levels is not None and levels.max() >= MOST_MAPPED:
+    many = 0 if levels is None else int(levels.max()) + 1
+    if many > MOST_MAPPED:
         levels = None  # maps level by level would rest on a few films each
     confounders = confounders_in(c)
     keep: dict[str, Any] = {"weights": weights, "patients": patients, "seed": seed}
 
-    worst, found = worst_read(
+    readings = read_each(
         z, confounders, ordered=False, strata=given.codes, patients=patients,
         attackers=ATTACKERS, permutations=100, seed=seed,
     )  # fmt: skip
-    codes = confounders[worst].codes
-    if not found.reason and (
-        found.p >= 0.05 or (found.estimate.estimate < 0.53 and found.upper < 0.56)
+    best = best_read(readings)
+    codes, found = confounders[best].codes, readings[best]
+    if all(
+        not one.reason
+        and (not is_read(one, readings) or (one.estimate.estimate < 0.53 and one.upper < 0.56))
+        for one in readings
     ):
         return Selection(
             "identity",
             AffineMap.identity(z.shape[1]),
             False,
-            (f"nothing to remove: fresh attackers read the confounder at {found}",),
+            (f"nothing to remove: fresh attackers read {_whom(readings)} at {found}",),
         )
-    reasons = [f"raw: {found}"]
+    reasons = [f"raw: {found}" if len(readings) == 1 else f"raw, {_whom(readings)}: {found}"]
+    if found.reason == "" and (unread := [one.reason for one in readings if one.reason]):
+        reasons.append(f"{len(unread)} of them could not be judged: {unread[0]}")
+    if many > MOST_MAPPED:
+        reasons.append(f"{many:,} levels, joint ones included: no map level by level is tried")
     labelled = np.zeros(len(z), bool) if outcome is None else ~np.isnan(outcome)
     cell = cells(codes, given.codes, labelled)
     fewest = fewest_patients(cell, codes, given.codes, labelled, patients)
@@ -324,12 +337,12 @@ def _best(
             score = fit_head(clean[rows], y, weights=loss, strength=strength).score(clean[test])
             held[name][test] = (score - score.mean()) / (score.std() or 1.0)
             if turn == 0:
-                _, read = worst_read(
+                read = read_each(
                     clean[test], tuple(one.rows(test) for one in confounders), ordered=False,
                     strata=given.codes[test], patients=patients[test],
                     attackers=ATTACKERS, permutations=20, bootstraps=20, seed=seed,
                 )  # fmt: skip
-                leaks[name] = 0.5 if read.reason else read.estimate.estimate
+                leaks[name] = max(0.5 if r.reason else r.estimate.estimate for r in read)
 
     use = labelled & ~np.isnan(next(iter(held.values())))
     draws = np.vstack([np.ones(use.sum()), patient_weights(patients[use], 200, seed)])
@@ -395,6 +408,12 @@ def _first(outcome: Any) -> Float[ndarray, " n"]:
             f"{listing(np.unique(column[other]), 3)}: recode it, or choose a method by name."
         )
     return y
+
+
+def _whom(readings: tuple[Leakage, ...]) -> str:
+    if len(readings) == 1:
+        return "the confounder"
+    return f"the best read of {len(readings)} confounders"
 
 
 def _named(method: Method) -> str:

@@ -12,25 +12,55 @@ from deconf.maths.design import Confounder, pooled
 from deconf.methods.levels import balance
 from deconf.probes.leakage import Leakage, leakage
 
+ALPHA = 0.05
 
-def worst_read(
-    z: Float[ndarray, "n d"], confounders: tuple[Confounder, ...], *, ordered: bool, **settings: Any
-) -> tuple[int, Leakage]:
-    """Return which confounder fresh attackers read best, and how well; see `leakage`.
+
+def read_each(
+    z: Float[ndarray, "n d"],
+    confounders: tuple[Confounder, ...],
+    *,
+    ordered: bool,
+    permutations: int,
+    **settings: Any,
+) -> tuple[Leakage, ...]:
+    """Return how well fresh attackers read each confounder; see `leakage`.
 
     Parameters
     ----------
     ordered : bool
         Also have numbers put in order.
+    permutations : int
+        At least; many confounders need more, since a leak must be the rarer by luck the more of
+        them are asked (`is_read`).
     """
-    found = [
-        leakage(z, pooled(one.codes), values=one.values if ordered else None, **settings)
+    draws = max(permutations, round(len(confounders) / ALPHA))
+    return tuple(
+        leakage(
+            z,
+            pooled(one.codes),
+            values=one.values if ordered else None,
+            permutations=draws,
+            **settings,
+        )
+        if len(np.unique(one.codes)) > 1
+        else Leakage(reason="one level only")
         for one in confounders
-    ]
-    best = max(
-        range(len(found)), key=lambda i: -1.0 if found[i].reason else found[i].estimate.estimate
     )
-    return best, found[best]
+
+
+def is_read(one: Leakage, several: tuple[Leakage, ...]) -> bool:
+    """Whether luck does not explain what was read, by Bonferroni over the confounders."""
+    return not one.reason and one.p * len(several) < ALPHA
+
+
+def best_read(found: tuple[Leakage, ...]) -> int:
+    """Return which confounder is read best: of those that luck does not explain, if there are."""
+
+    def rank(i: int) -> tuple[bool, float]:
+        one = found[i]
+        return is_read(one, found), -1.0 if one.reason else one.estimate.estimate
+
+    return max(range(len(found)), key=rank)
 
 
 def cells(codes: ndarray, strata: ndarray, labelled: ndarray) -> Int[ndarray, " n"]:

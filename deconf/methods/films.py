@@ -15,6 +15,7 @@ from torch import Tensor
 from deconf.errors import SettingsError, listing
 from deconf.maths.design import confounders_in, levels_of
 from deconf.maths.moments import Given
+from deconf.methods.levels import MOST_MAPPED
 from deconf.training import Order
 
 FEWEST = 32  # films of a cell in a batch, where it has as many: below, a penalty is noise
@@ -41,7 +42,7 @@ class Films:
     weight : (n,) float32
     levels, strata : int
     is_number : bool
-        Whether the confounder is continuous.
+        Whether to train by the design: a confounder is continuous, or joint levels are many.
     """
 
     x: Float[Tensor, "n d"]
@@ -128,13 +129,13 @@ def films_of(
 
 
 def levels_in(c: Float[ndarray, "n k"]) -> tuple[Int[ndarray, " n"], bool]:
-    """Return the level of each row, and whether a number is part of the design.
+    """Return the level of each row, and whether the design, not the level, is what to train by.
 
-    A number counts by its thirds; where it stands beside categories or other numbers, joint levels
-    are taken for as long as they are few.
+    It is where a number is part of it, or categories have too many joint levels.  A number counts
+    by its thirds; levels of several confounders are then joint for as long as they are few.
     """
     levels = levels_of(c)
-    if levels is not None:
+    if levels is not None and (levels.max() < MOST_MAPPED or len(confounders_in(c)) == 1):
         return levels, False
     joint, *more = (one.codes for one in confounders_in(c))
     for codes in more:

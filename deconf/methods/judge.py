@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from deconf.maths.intervals import stratified_auroc
 from deconf.maths.maps import EmbeddingMap
 from deconf.maths.moments import Given
 from deconf.methods.base import tensor
-from deconf.methods.cells import worst_read
+from deconf.methods.cells import best_read, is_read, read_each
 from deconf.methods.films import levels_in
 from deconf.probes.head import choose_strength, fit_head
 from deconf.probes.held_out import at_most
@@ -32,15 +33,25 @@ class Reading:
 
     Attributes
     ----------
-    leak : Leakage
-        Of the confounder within strata, by fresh attackers.
+    leaks : tuple of Leakage
+        Of each confounder within strata, by fresh attackers.
     task : float
         AUROC of the outcome within levels of the confounder (mean over outcomes); without an
         outcome, the share of the embedding's variance that is kept.
     """
 
-    leak: Leakage
+    leaks: tuple[Leakage, ...]
     task: float
+
+    @property
+    def leak(self) -> Leakage:
+        """Of the confounder that is read best."""
+        return self.leaks[best_read(self.leaks)]
+
+    def __str__(self) -> str:
+        """Say what the attackers read."""
+        several = len(self.leaks)
+        return f"{self.leak}" + (f" (the best read of {several} confounders)" * (several > 1))
 
     @property
     def auroc(self) -> float:
@@ -55,14 +66,22 @@ class Reading:
         return (self.leak.estimate.high - self.leak.estimate.low) / (2 * 1.96)
 
     @property
-    def is_clean(self) -> bool:
-        """Whether luck explains what the attackers read."""
-        return not self.leak.reason and self.leak.p >= 0.05
+    def verdict(self) -> Literal["leaks", "clean", "undecided"]:
+        """Whether a confounder is read, or none is and a leak would have been seen, or neither.
+
+        The last as in an audit: neither an attacker's interval nor the null reaches far above luck.
+        """
+        if any(is_read(one, self.leaks) for one in self.leaks):
+            return "leaks"
+        is_sure = all(
+            not one.reason and max(one.upper, one.critical) < one.floor + FAR for one in self.leaks
+        )
+        return "clean" if is_sure else "undecided"
 
     @property
-    def is_sure(self) -> bool:
-        """Whether a leak would have been seen: no attacker's interval reaches far above luck."""
-        return not self.leak.reason and self.leak.upper < self.leak.floor + FAR
+    def unread(self) -> str:
+        """Why a confounder could not be judged; empty where all were."""
+        return next((one.reason for one in self.leaks if one.reason), "")
 
 
 @dataclass(frozen=True)
@@ -129,16 +148,13 @@ class Judge:
         """Read a map; another ``look`` deals the patients set aside anew."""
         mapped = applied(fitted, self.z[self.held])
         rows, basis = self.held, self.given.basis
-        if len(np.unique(self.level[rows])) < 2:
-            leak = Leakage(reason="one level")
-        else:
-            _, leak = worst_read(
-                mapped, tuple(one.rows(rows) for one in self.confounders), ordered=True,
-                strata=self.given.codes[rows], patients=self.patients[rows],
-                attackers=ATTACKERS, permutations=60, bootstraps=60,
-                numbers=None if basis is None else basis[rows], seed=self.seed + look,
-            )  # fmt: skip
-        return Reading(leak, self._task(fitted, mapped))
+        leaks = read_each(
+            mapped, tuple(one.rows(rows) for one in self.confounders), ordered=True,
+            strata=self.given.codes[rows], patients=self.patients[rows],
+            attackers=ATTACKERS, permutations=60, bootstraps=60,
+            numbers=None if basis is None else basis[rows], seed=self.seed + look,
+        )  # fmt: skip
+        return Reading(leaks, self._task(fitted, mapped))
 
     def _task(self, fitted: EmbeddingMap, mapped: ndarray) -> float:
         if not self.outcome.shape[1]:

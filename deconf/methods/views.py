@@ -10,6 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor, nn
 
+from deconf.maths.design import MOST_LEVELS, pooled
 from deconf.maths.moments import Given
 from deconf.maths.shrinkage import root, shrunk
 from deconf.methods.films import Films
@@ -62,7 +63,8 @@ def telling(films: Films, t: Float[Tensor, "n d"], size: int = SIZE) -> View:
     some = films.take(pick.cpu().numpy())
     x = t[pick].double().cpu().numpy()
     basis = some.basis.double().cpu().numpy() if some.basis.shape[1] else None
-    levels = np.eye(films.levels)[some.level.cpu().numpy()]
+    level = pooled(some.level.cpu().numpy(), MOST_LEVELS)
+    levels = np.eye(int(level.max()) + 1)[level]
     weight = some.weight.double().cpu().numpy()
     given = Given(some.stratum.cpu().numpy(), basis)
     m = LevelMoments.of(x, levels, given, weight, None, "a penalty")

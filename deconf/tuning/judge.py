@@ -48,7 +48,10 @@ class Target:
 def targets_of(
     table: pd.DataFrame, invariances: Sequence[Invariance], outcomes: Sequence[str]
 ) -> list[Target]:
-    """Return what each independence asks to be made unreadable; numbers count by their terciles."""
+    """Return what each independence asks to be made unreadable: every confounder of its design.
+
+    Numbers count by their thirds, and the rarest of many levels as one.
+    """
     found = []
     for invariance in invariances:
         if not invariance.is_needed:

@@ -252,3 +252,20 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(table):
     encoding = design(table, ["site", "kvp"]).encoding
     with pytest.raises(CohortError, match="no column 'kvp'"):
         encoding.encode(table.drop(columns="kvp"))
+
+
+def test_each_of_many_categories_is_found_whole_whatever_the_order():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({f"c{k}": rng.choice(list("abcd"), 900) for k in range(4)})
+    found = []
+    for names in (["c0", "c1", "c2", "c3"], ["c3", "c1", "c0", "c2"]):
+        one = confounders_in(Encoding.of(frame, names).encode(frame)[0])
+        assert [len(np.unique(part.codes)) for part in one] == [4] * 4
+        found.append([part.codes for part in one])
+    assert_array_equal(*found)
+
+
+def test_a_number_that_is_mostly_its_largest_value_still_has_two_parts():
+    v = np.where(np.arange(200) % 5 == 0, np.linspace(-2, 0, 200), 1.0)
+    (one,) = confounders_in(v[:, None])
+    assert_array_equal(one.codes, v == 1)

@@ -12,17 +12,17 @@ from numpy.testing import assert_array_equal
 from torch.nn import functional as F
 
 from deconf.errors import SettingsError
-from deconf.maths.intervals import stratified_auroc
+from deconf.maths.intervals import Interval, stratified_auroc
 from deconf.maths.maps import Residual
 from deconf.maths.moments import Given
 from deconf.methods import CACM, CDANN, DANN, HSIC, LEACE, MMD, Critic, auto
 from deconf.methods.adapted import Adapted
 from deconf.methods.films import films_of
 from deconf.methods.game import Game, Penalty, Rounds, changed
-from deconf.methods.judge import Judge
+from deconf.methods.judge import Judge, Reading
 from deconf.probes.critics import reversal
 from deconf.probes.head import fit_head
-from deconf.probes.leakage import leakage
+from deconf.probes.leakage import Leakage, leakage
 from deconf.worlds import linear
 from tests.strategies import apply
 
@@ -322,3 +322,16 @@ def test_an_adapter_starts_from_any_closed_form_and_from_no_other():
         MMD(start=DANN())
     with pytest.raises(SettingsError, match="'identity' or settings such as"):
         MMD(start="lace")
+
+
+def test_clean_is_said_only_where_a_leak_would_have_been_seen():
+    def told(*figures, p, critical=0.53):
+        own = Interval(*figures)
+        one = Leakage({"a": own}, worst="a", floor=0.51, critical=critical, p=p, upper=own.high)
+        return Reading((one,), 1.0).verdict
+
+    assert told(0.87, 0.66, 1.0, p=0.066) == "undecided"
+    assert told(0.51, 0.49, 0.54, p=0.4) == "clean"
+    assert told(0.45, 0.3, 0.54, p=0.8, critical=0.7) == "undecided"
+    assert told(0.7, 0.6, 0.8, p=0.01) == "leaks"
+    assert Reading((Leakage(reason="few"),), 1.0).verdict == "undecided"

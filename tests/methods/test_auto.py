@@ -8,12 +8,15 @@ import pytest
 
 import deconf
 from deconf.errors import SettingsError
+from deconf.maths.intervals import Interval
 from deconf.maths.maps import AffineMap, Chain
 from deconf.maths.moments import Given
 from deconf.methods import auto
 from deconf.methods.auto import Auto, select
+from deconf.methods.cells import best_read, is_read
 from deconf.methods.leace import LEACE
 from deconf.methods.reweight import Reweight
+from deconf.probes.leakage import Leakage
 from tests.strategies import apply, gap, world
 
 
@@ -236,3 +239,10 @@ def test_many_sites_are_levels_and_their_trace_is_found():
     crowded = deconf.Cohort.from_arrays(z, more, outcome="y")
     with pytest.raises(SettingsError, match="aligned makes a map for each level, and these are 2"):
         deconf.deconfound("stored", ["site", "ward"], method="aligned").fit(crowded)
+
+
+def test_a_leak_is_not_diluted_by_a_better_read_confounder_that_luck_explains():
+    quiet = Leakage({"a": Interval(0.6, 0.4, 0.8)}, worst="a", p=0.3)
+    loud = Leakage({"a": Interval(0.55, 0.52, 0.58)}, worst="a", p=0.01)
+    assert best_read((quiet, loud)) == best_read((Leakage(reason="few"), loud)) == 1
+    assert not is_read(loud, (loud,) * 5)
