@@ -65,7 +65,7 @@ class Transport(Method):
 
     Levels too thin to be carried each by itself (site and scanner together) are carried in groups
     of the most alike; inside a group only the means are matched, by `LEACE`.  Where the smallest
-    cell cannot bear four coordinates `Aligned` is fitted instead, and logged.
+    cell cannot bear four coordinates `Aligned` is fitted instead, and the reasons say so.
     """
 
     crowding: float = 0.1
