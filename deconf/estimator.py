@@ -40,6 +40,11 @@ class ColumnsError(SettingsError, ValueError):
     """The columns of ``X`` are not as named; a ValueError, as scikit-learn asks."""
 
 
+def _is_readable(column: pd.Series[Any]) -> bool:
+    """Whether a column holds numbers, be it as objects or as text."""
+    return bool(pd.to_numeric(column, errors="coerce").notna().eq(column.notna()).all())
+
+
 class Cleaner(TransformerMixin, BaseEstimator):
     """Remove confounders from the embedding columns of ``X``, as a step of a pipeline.
 
@@ -278,7 +283,7 @@ class Cleaner(TransformerMixin, BaseEstimator):
                 f"X has {X.shape[1]} feature(s), all of them named as {listing(taken)}: no "
                 "embedding is left to clean."
             )
-        words = [str(n) for n in left if not pd.api.types.is_numeric_dtype(X[n].dtype)]
+        words = [str(n) for n in left if not _is_readable(X[n])]
         if words and len(words) < len(left):
             raise ColumnsError(
                 f"{listing(words)} of X {'hold' if words[1:] else 'holds'} no numbers and cannot "
