@@ -91,7 +91,8 @@ class Cleaner(TransformerMixin, BaseEstimator):
     ValueError
         No embedding column is left, fewer than 20 rows, or the embedding is not finite.
     SettingsError
-        A column or method is unknown, or the method answers with head weights (``reweight``).
+        A column or method is unknown, or the method answers with head weights (``reweight``) or
+        with a head of its own (``dfr``).
     NotIdentified
         The graph yields no adjustment set.
 
@@ -100,7 +101,7 @@ class Cleaner(TransformerMixin, BaseEstimator):
     OverlapWarning
         As `deconfound`: the map extrapolates.
     UserWarning
-        No confounder is named.
+        No confounder is named; the method learns a head (``irm``), which a pipeline drops.
 
     Examples
     --------
@@ -265,7 +266,7 @@ class Cleaner(TransformerMixin, BaseEstimator):
     def _settings(self) -> Any:
         """Return the settings of the method, or None where they are not known."""
         if isinstance(self.method, str) and self.method in methods:
-            return methods[self.method]()
+            return resolve(self.method)
         return self.method if is_dataclass(self.method) else None
 
     def _parted(self, X: Any, *, reset: bool) -> tuple[np.ndarray, pd.DataFrame]:

@@ -210,7 +210,7 @@ def test_columns_that_do_not_fit_are_refused(films):
 
 
 def test_a_head_that_a_pipeline_drops_is_said_and_one_that_is_the_answer_is_refused(films):
-    brief = IRM(hidden=4, epochs=3, batch=64)
+    brief = IRM(selection="training", hidden=4, epochs=3, batch=64)
     with pytest.warns(UserWarning, match="the head that 'irm' learns is not used in a pipeline"):
         cleaner(method=brief).fit(*films)
     with pytest.raises(SettingsError, match=r"the answer of 'dfr' is a head of its own.*map.score"):
@@ -222,3 +222,7 @@ def test_a_column_of_words_is_named_with_where_it_belongs(films):
     named = x.assign(ward=[f"W{k}" for k in range(len(x))])
     with pytest.raises(ValueError, match=r"ward of X holds no numbers.*patient="):
         cleaner().fit(named, y)
+    as_words = x.assign(z0=x["z0"].astype(str), z1=x["z1"].astype(object))  # numbers all the same
+    np.testing.assert_allclose(
+        cleaner().fit_transform(as_words, y), cleaner().fit_transform(x, y), atol=1e-5
+    )

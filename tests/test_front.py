@@ -662,7 +662,7 @@ def test_a_number_or_three_classes_are_kept_by_what_can_keep_them(name):
 def test_an_outcome_that_is_left_out_is_named_with_the_reason_and_where_it_is_needed_refused():
     films = cohort(*measured(), outcome=["fev", "ill"])
     asked = {"encoder": "stored", "confounders": "site", "given": ()}
-    brief = IRM(hidden=4, epochs=4)
+    brief = IRM(selection="training", hidden=4, epochs=4)
     said = deconf.deconfound(method=brief, **asked).fit(films).reasons
     assert said[0] == "outcome left out: 'fev' is a number, and irm learns 0 and 1"
     assert not any(

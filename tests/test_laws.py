@@ -38,14 +38,14 @@ def names(law: str | None = None, dear: bool = True) -> list[str]:
 
 def bare(name: str) -> Method:
     """Return a method with nothing estimated away: no shrinkage, every direction."""
-    method = methods[name]()
+    method = resolve(name)
     wish = {"shrinkage": 0.0, "rank": "full"}
     return replace(method, **{f.name: wish[f.name] for f in fields(method) if f.name in wish})
 
 
 def settings_of(name: str) -> list[Method]:
     """Return the settings under which a law must hold: as they come, and bare."""
-    return [methods[name](), bare(name)]
+    return [resolve(name), bare(name)]
 
 
 def outcome_of(name: str, w) -> dict:
@@ -161,7 +161,7 @@ def test_data_without_confounding_come_back_unchanged_nine_times_in_ten(name, st
     kept = 0
     for seed in range(20):
         w = world(seed, trace=0.0, **NULLS[story])
-        fitted = methods[name]().fit(w.z, w.c, given=w.given, seed=seed)
+        fitted = resolve(name).fit(w.z, w.c, given=w.given, seed=seed)
         kept += np.array_equal(apply(fitted, w.z, w.c), w.z)
     assert kept >= 17  # three of twenty are still chance where one in ten is moved
 
@@ -177,7 +177,7 @@ def test_weights_and_patients_with_many_films_are_not_taken_for_a_trace(name):
         strata, levels = (rng.integers(2, size=250)[patient] for _ in range(2))
         z[:, 0] += 2 * strata
         weights = rng.exponential(size=250)[patient]
-        fitted = methods[name]().fit(
+        fitted = resolve(name).fit(
             z, np.eye(2)[levels], given=Given(strata), weights=weights, patients=patient
         )
         kept += np.array_equal(apply(fitted, z, np.eye(2)[levels]), z)
@@ -195,8 +195,8 @@ def test_without_knowing_the_patients_the_same_films_do_look_like_a_trace(name):
         patient = np.repeat(np.arange(60), 12)
         z = rng.normal(size=(60, 10))[patient]
         c = np.eye(2)[rng.integers(2, size=60)[patient]]
-        deceived += not np.array_equal(apply(methods[name]().fit(z, c), z, c), z)
-        kept += np.array_equal(apply(methods[name]().fit(z, c, patients=patient), z, c), z)
+        deceived += not np.array_equal(apply(resolve(name).fit(z, c), z, c), z)
+        kept += np.array_equal(apply(resolve(name).fit(z, c, patients=patient), z, c), z)
     assert deceived == 10
     assert kept >= 9
 
@@ -207,7 +207,7 @@ def test_without_knowing_the_patients_the_same_films_do_look_like_a_trace(name):
 @pytest.mark.parametrize("name", names(dear=False))
 def test_what_could_be_read_before_cannot_be_read_after(name):
     w = world(1, n=3000, d=8, k=3, trace=1.0)
-    fitted = methods[name]().fit(w.z, w.c, given=w.given)
+    fitted = resolve(name).fit(w.z, w.c, given=w.given)
     before, after = (gap(z, w.levels, w.strata) for z in (w.z, apply(fitted, w.z, w.c)))
     assert before > 0.3
     if methods.card(name).head_weights:
@@ -219,7 +219,7 @@ def test_what_could_be_read_before_cannot_be_read_after(name):
 @pytest.mark.parametrize("name", names(dear=False))
 def test_disease_inside_a_level_can_still_be_read(name):
     w = world(2, n=3000, d=12, k=2, trace=1.0, disease=1.0)
-    fitted = methods[name]().fit(w.z, w.c, given=w.given)
+    fitted = resolve(name).fit(w.z, w.c, given=w.given)
     before, after = (gap(z, w.strata, w.levels) for z in (w.z, apply(fitted, w.z, w.c)))
     assert after > 0.5 * before
 
@@ -231,14 +231,14 @@ def test_the_same_seed_gives_the_same_numbers_and_the_input_is_left_alone(name, 
     z, c, weights = w.z.copy(), w.c.copy(), w.weights.copy()
     for x in (z, c, weights):
         x.flags.writeable = False  # as the embeddings of a cohort are
-    fits = [methods[name]().fit(z, c, given=w.given, weights=weights, seed=seed) for _ in range(2)]
+    fits = [resolve(name).fit(z, c, given=w.given, weights=weights, seed=seed) for _ in range(2)]
     assert_allclose(apply(fits[0], w.z, w.c), apply(fits[1], w.z, w.c), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", names())
 def test_arrays_and_tensors_are_the_same_and_the_precision_comes_back(name):
     w = world(3, n=200)
-    method, more = methods[name](), outcome_of(name, w)
+    method, more = resolve(name), outcome_of(name, w)
     array = method.fit(w.z, w.c, given=w.given, **more)
     tensor = method.fit(torch.tensor(w.z), torch.tensor(w.c), given=w.given, **more)
     expected = apply(array, w.z, w.c)
@@ -260,7 +260,7 @@ def test_a_fitted_map_is_rebuilt_from_its_spec_and_its_tensors(name):
 @pytest.mark.parametrize("name", names())
 def test_the_card_says_whether_the_map_reads_the_confounder(name):
     w = world(5, n=300)
-    fitted = methods[name]().fit(w.z, w.c, given=w.given, **outcome_of(name, w))
+    fitted = resolve(name).fit(w.z, w.c, given=w.given, **outcome_of(name, w))
     assert fitted.needs_confounders == methods.card(name).needs_confounders
 
 
@@ -295,7 +295,7 @@ def test_few_rows_and_dead_columns_give_finite_numbers(name, shape, seed, kind):
 @pytest.mark.parametrize("name", names(dear=False))
 def test_a_missing_stratum_and_a_level_without_weight_change_nothing_for_the_rest(name):
     w = world(7, n=3000, k=3, trace=1.0)
-    method = methods[name]()
+    method = resolve(name)
     expected = apply(method.fit(w.z, w.c, given=w.given), w.z, w.c)
     apart = method.fit(w.z, w.c, given=Given(3 * w.strata))
     assert_allclose(apply(apart, w.z, w.c), expected, atol=1e-10)
@@ -331,9 +331,9 @@ def test_a_continuous_confounder_is_served_or_refused_by_name(name):
     z[:, :1] += 2 * c
     if "levels" in methods.card(name).needs:
         with pytest.raises(SettingsError, match=f"{name} needs confounders with levels.*'leace'"):
-            methods[name]().fit(z, c)
+            resolve(name).fit(z, c)
         return
-    out = apply(methods[name]().fit(z, c), z, c)
+    out = apply(resolve(name).fit(z, c), z, c)
     after = np.corrcoef(out.T, c.T)[-1, :-1]
     unchanged = methods.card(name).head_weights
     assert (np.abs(after).max() > 0.5) == unchanged
@@ -347,17 +347,17 @@ def test_bad_rows_are_named_before_any_work(name):
     broken = w.z.copy()
     broken[17, 3] = np.nan
     with pytest.raises(SettingsError, match="nan in row 17, column 3"):
-        methods[name]().fit(broken, w.c)
+        resolve(name).fit(broken, w.c)
     with pytest.raises(SettingsError, match="row 5 has -1"):
-        methods[name]().fit(w.z, w.c, weights=np.where(np.arange(100) == 5, -1.0, 1.0))
+        resolve(name).fit(w.z, w.c, weights=np.where(np.arange(100) == 5, -1.0, 1.0))
     with pytest.raises(SettingsError, match="all weights are zero"):
-        methods[name]().fit(w.z, w.c, weights=np.zeros(100))
+        resolve(name).fit(w.z, w.c, weights=np.zeros(100))
     with pytest.raises(SettingsError, match=r"\(99,\); one for each of the 100 rows"):
-        methods[name]().fit(w.z, w.c, weights=np.ones(99))
+        resolve(name).fit(w.z, w.c, weights=np.ones(99))
     with pytest.raises(SettingsError, match="given has 99 rows, z has 100"):
-        methods[name]().fit(w.z, w.c, given=Given.nothing(99))
+        resolve(name).fit(w.z, w.c, given=Given.nothing(99))
     with pytest.raises(SettingsError, match=r"z \(n, d\) and c \(n, k\).*\(100, 8\) and \(99, 3\)"):
-        methods[name]().fit(w.z, w.c[1:])
+        resolve(name).fit(w.z, w.c[1:])
 
 
 @settings(max_examples=10)

@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from deconf.maths.kinds import levels
 from deconf.maths.maps import Adapter
-from deconf.methods.base import methods
+from deconf.methods.base import methods, resolve
 from deconf.methods.dfr import DFR
 from deconf.methods.invariant import InvariantRisk
 from deconf.methods.selection import read
@@ -82,7 +82,7 @@ def risk_of(cleaner: Any) -> type[InvariantRisk] | None:
         name = method.split(" then ")[-1]
         if name not in methods:  # "identity", "auto: leace"
             return None
-        method = methods[name]()
+        method = resolve(name)
     return type(method) if isinstance(method, InvariantRisk) else None
 
 
@@ -92,4 +92,4 @@ def selection_of(cleaner: Any) -> str:
         return ""
     if isinstance(cleaner.method, str):
         return read(cleaner.reasons)
-    return str(cleaner.method.selected_by)
+    return str(cleaner.method.selection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -84,6 +84,11 @@ class Method(ABC):
         if own is not None or not hasattr(cls, "__post_init__"):
             cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
 
+    @classmethod
+    def by_name(cls) -> Self:
+        """Return the settings that the bare name stands for."""
+        return cls()
+
     @abstractmethod
     def fit(
         self,
@@ -161,7 +166,8 @@ def resolve(method: str | Method) -> Method:
     if isinstance(method, Method):
         return method
     if isinstance(method, str):
-        return methods[method]()
+        settings: Method = methods[method].by_name()
+        return settings
     raise SettingsError(
         f"method must be a name or a settings object such as LEACE(rank='full'), not {method!r}."
     )

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 from deconf.methods.base import Method, methods
-from deconf.methods.settings import check_names
+from deconf.methods.settings import check_names, check_required
 
 
 def described(method: Method) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def configured(name: str, settings: Mapping[str, Any]) -> Method:
     Raises
     ------
     SettingsError
-        No such method or setting (with the nearest there is), or a value of another kind or out
-        of range.
+        No such method or setting (with the nearest there is), one that has to be said is missing,
+        or a value is of another kind or out of range.
 
     Examples
     --------
@@ -55,6 +55,7 @@ def configured(name: str, settings: Mapping[str, Any]) -> Method:
     """
     kind = methods[name]
     check_names(settings, kind, repr(name))
+    check_required(settings, kind, repr(name))
     method: Method = kind(**{k: _as_was(v) for k, v in settings.items()})
     return method
 

@@ -8,7 +8,7 @@ embedding would find again whatever the map left in it.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -30,8 +30,6 @@ from deconf.methods.environments import (
 )
 from deconf.methods.misgivings import left, misgivings
 from deconf.methods.selection import (
-    DEFAULT,
-    RULES,
     Learner,
     Rule,
     TestEnvironment,
@@ -46,10 +44,10 @@ class InvariantRisk(Method):
 
     Parameters
     ----------
-    selection : "training", "held_out_site" or "oracle", optional
+    selection : "training", "held_out_site" or "oracle"
         Who chooses among the penalties given, and the epoch; see `deconf.methods.selection`.
-        Where nobody says, as in ``method="irm"``, it is "training", and the map and every table
-        add "by default": figures of these methods mean little without the rule.
+        It has to be said, and every table shows it: figures of these methods mean little without
+        the rule.  The bare name of a method, as in ``method="irm"``, stands for "training".
     oracle : TestEnvironment, optional
         Rows of the test environment; for ``selection="oracle"`` and nothing else.
     hidden : int
@@ -58,7 +56,7 @@ class InvariantRisk(Method):
         See `deconf.training.Schedule`; a batch of all rows where they are fewer.
     """
 
-    selection: Rule | None = None
+    selection: Rule = field(kw_only=True)
     oracle: TestEnvironment | None = None
     hidden: int = 64
     epochs: int = 40
@@ -69,10 +67,6 @@ class InvariantRisk(Method):
     searched: ClassVar[str] = "penalty"  # the setting of which several values may be given
 
     def __post_init__(self) -> None:
-        if self.selection not in (None, *RULES):
-            raise SettingsError(
-                f"selection is 'training', 'held_out_site' or 'oracle', not {self.selection!r}."
-            )
         if (self.selection == "oracle") != (self.oracle is not None):
             raise SettingsError(
                 "selection='oracle' chooses on the test environment: hand its rows over with "
@@ -92,10 +86,10 @@ class InvariantRisk(Method):
                 )
         self.fitting()
 
-    @property
-    def selected_by(self) -> str:
-        """The rule in words, as tables show it: "held_out_site"; "training, by default"."""
-        return self.selection or f"{DEFAULT}, by default"
+    @classmethod
+    def by_name(cls) -> Self:
+        """Return the settings that the bare name stands for: "training" selects."""
+        return cls(selection="training")
 
     def values(self) -> tuple[float, ...]:
         """Return the values to choose from."""
@@ -144,7 +138,7 @@ class InvariantRisk(Method):
                 f"{self.searched} {value:g}": _learner(self.at(value), seed)
                 for value in self.values()
             }
-            chosen = choose(learners, data, self.selection or DEFAULT, self.oracle, seed=seed)
+            chosen = choose(learners, data, self.selection, self.oracle, seed=seed)
             fitted = chosen.net.frozen(data)
             said = [
                 f"{told(self.selection)}: {chosen.remark}",

@@ -8,8 +8,8 @@ on the test environment has seen what it is judged on.  Three rules:
 - ``"oracle"``: rows of the test environment, handed over as such.  Its figures show what a method
   could do if somebody told it; they are no estimate of anything.
 
-Nobody has to choose: a method named by a string could not run otherwise.  But whoever does not is
-told so, by the map and in every table.
+Settings name one of them, there is no default; the bare name of a method stands for ``"training"``.
+The map and every table show the rule.
 
 Gulrajani & Lopez-Paz, "In search of lost domain generalization", ICLR 2021,
 https://arxiv.org/abs/2007.01434.
@@ -36,8 +36,6 @@ from deconf.methods.base import numbers
 from deconf.methods.environments import Environments, Predictor, Watch
 
 Rule = Literal["training", "held_out_site", "oracle"]
-RULES = ("training", "held_out_site", "oracle")
-DEFAULT: Rule = "training"
 HELD_OUT = 0.2  # share of the patients that choose under "training"
 
 Learner = Callable[[Environments, Watch], Predictor]
@@ -90,24 +88,23 @@ class Chosen:
     remark: str
 
 
-def told(selection: Rule | None) -> str:
+def told(selection: Rule) -> str:
     """Return how the remark of a map begins.
 
-    >>> told("oracle"), told(None)
-    ("selection 'oracle'", "selection 'training', by default")
+    >>> told("oracle")
+    "selection 'oracle'"
     """
-    return f"selection {selection or DEFAULT!r}{'' if selection else ', by default'}"
+    return f"selection {selection!r}"
 
 
 def read(reasons: Iterable[str]) -> str:
     """Return the rule that the reasons of a fitted map tell; empty where they tell none.
 
-    >>> read(["irm: selection 'training', by default: penalty 100, epoch 3"])
-    'training, by default'
+    >>> read(["irm: selection 'training': penalty 100, epoch 3"])
+    'training'
     """
-    found = (re.match(r"(?:\w+: )?selection '(\w+)'(, by default)?", reason) for reason in reasons)
-    rules = [f"{one[1]}{one[2] or ''}" for one in found if one]
-    return "; ".join(dict.fromkeys(rules))
+    found = (re.match(r"(?:\w+: )?selection '(\w+)'", reason) for reason in reasons)
+    return "; ".join(dict.fromkeys(one[1] for one in found if one))
 
 
 @dataclass

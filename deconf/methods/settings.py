@@ -7,8 +7,8 @@ within settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -68,6 +68,20 @@ def check_names(written: Iterable[str], kind: type, what: str) -> None:
             )
 
 
+def check_required(written: Collection[str], kind: type, what: str) -> None:
+    """Refuse settings without one that has no default.
+
+    Raises
+    ------
+    SettingsError
+        With what it may be.
+    """
+    for f in fields(kind) if is_dataclass(kind) else ():
+        if f.name not in written and not _is_optional(f):
+            expected = _expected(_kinds(kind)[f.name])
+            raise SettingsError(f"{what} needs {f.name}: {expected}; there is no default.")
+
+
 @cache
 def _kinds(kind: type) -> dict[str, Any]:
     """Return the annotated kind of every field."""
@@ -99,9 +113,11 @@ def _plain(value: Any, kind: Any) -> Any:
 
 def _is_optional_throughout(kind: type) -> bool:
     """Return whether a dataclass has a default for every field, as settings have."""
-    return is_dataclass(kind) and all(
-        f.default is not MISSING or f.default_factory is not MISSING for f in fields(kind)
-    )
+    return is_dataclass(kind) and all(_is_optional(f) for f in fields(kind))
+
+
+def _is_optional(f: Field[Any]) -> bool:
+    return f.default is not MISSING or f.default_factory is not MISSING
 
 
 def _fits(value: Any, kind: Any) -> bool:

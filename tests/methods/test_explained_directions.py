@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from deconf.maths.moments import Given
 from deconf.maths.shrinkage import root
-from deconf.methods.base import methods, tensor
+from deconf.methods.base import resolve, tensor
 from deconf.methods.levels import LevelMoments
 from deconf.methods.spikes import spikes
 
@@ -36,7 +36,7 @@ def world(noise: float, n: int = 400, d: int = 12, turn: bool = True):
 def test_no_film_is_moved_further_than_where_the_number_is_not_in_the_embedding(name, turn, noise):
     def moved(noise: float) -> float:
         z, c, given = world(noise, turn=turn)
-        out = methods[name]().fit(z, c, given=given)(tensor(z), tensor(c)).numpy()
+        out = resolve(name).fit(z, c, given=given)(tensor(z), tensor(c)).numpy()
         assert np.isfinite(out).all()
         return float(np.sqrt(((out - z) ** 2).mean(axis=0)).max() / z.std(axis=0).max())
 

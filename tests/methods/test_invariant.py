@@ -12,6 +12,8 @@ from deconf.errors import SettingsError
 from deconf.maths.intervals import auroc
 from deconf.maths.threads import one_thread
 from deconf.methods import DFR, IBIRM, IRM, Fishr, GroupDRO, TestEnvironment, VREx, methods
+from deconf.methods.base import resolve
+from deconf.methods.described import configured
 from deconf.methods.environments import Batch, Environments, calmed
 from deconf.methods.group_dro import worst_group
 from deconf.methods.ib_irm import feature_variance
@@ -19,7 +21,8 @@ from deconf.methods.irm import irm_penalty
 from tests.reference import invariance
 
 EVERY = (IRM, VREx, Fishr, IBIRM, GroupDRO, DFR)
-QUICK = {"hidden": 8, "epochs": 12, "batch": 256}
+QUICK = {"selection": "training", "hidden": 8, "epochs": 12, "batch": 256}
+BY_ORACLE = QUICK | {"selection": "oracle"}
 
 
 def sites(
@@ -93,17 +96,17 @@ def test_penalties_equal_loops_over_environments_with_autograd(seed):
     b, head = batch(seed)
     args = b.logits, b.y, b.codes
     assert_allclose(irm_penalty(b).item(), invariance.irm_penalty(*args).item(), rtol=1e-4)
-    vrex = VREx().penalty_of(b, 2.0).item()
+    vrex = resolve("vrex").penalty_of(b, 2.0).item()
     assert_allclose(vrex, 2 * invariance.vrex_penalty(*args).item(), rtol=1e-4)
     expected = invariance.fishr_penalty(b.features, head, b.y, b.codes).item()
-    assert_allclose(Fishr().penalty_of(b, 3.0).item(), 3 * expected, rtol=1e-4)
+    assert_allclose(resolve("fishr").penalty_of(b, 3.0).item(), 3 * expected, rtol=1e-4)
     inside = [b.features[b.codes == e].var(0, correction=0).mean() for e in range(3)]
     assert_allclose(feature_variance(b).item(), np.mean([v.item() for v in inside]), rtol=1e-5)
 
 
 def test_an_environment_absent_from_a_batch_changes_no_penalty():
     b, _ = batch()
-    for method in (IRM(), VREx(), Fishr(), IBIRM()):
+    for method in map(resolve, ("irm", "vrex", "fishr", "ib_irm")):
         absent = method.penalty_of(replace(b, count=5), 1.0).item()
         assert_allclose(absent, method.penalty_of(b, 1.0).item(), rtol=1e-5)
     assert_allclose(replace(b, count=5).average().item(), b.average().item(), rtol=1e-6)
@@ -115,7 +118,7 @@ def test_a_weight_of_two_is_a_row_counted_twice_in_every_mean():
     at = torch.repeat_interleave(torch.arange(60), times)
     twice = Batch(b.features[at], b.logits[at], b.y[at], torch.ones(len(at)), b.codes[at], 3)
     heavy = replace(b, weight=times.float())
-    for method in (VREx(), Fishr()):
+    for method in map(resolve, ("vrex", "fishr")):
         counted = method.penalty_of(twice, 1.0).item()
         assert_allclose(method.penalty_of(heavy, 1.0).item(), counted, rtol=1e-4)
     for mean in (feature_variance, Batch.average):
@@ -148,7 +151,7 @@ def test_a_strong_penalty_does_not_make_a_long_step():
 )
 def test_the_spurious_feature_gets_less_weight_than_by_the_mean_risk(method, penalty):
     z, y, site = sites()
-    settings = {"hidden": 8, "batch": 1000, "epochs": 50, "warmup": 0.3, "learning_rate": 0.02}
+    settings = QUICK | {"batch": 1000, "epochs": 50, "warmup": 0.3, "learning_rate": 0.02}
     plain = leans(last(method(penalty=0.0, **settings), z, y, site))
     invariant = leans(last(method(penalty=penalty, **settings), z, y, site))
     assert plain > 1.2  # the shortcut is the better guide in these sites
@@ -158,7 +161,7 @@ def test_the_spurious_feature_gets_less_weight_than_by_the_mean_risk(method, pen
 def test_group_dro_serves_the_worst_cell_better_than_the_mean_risk_does():
     z, y, site = sites()
     exposed = (z[:, 1] > 0).astype(int)  # the shortcut itself, recorded
-    settings = {"hidden": 8, "batch": 1000, "epochs": 60, "learning_rate": 0.01}
+    settings = QUICK | {"batch": 1000, "epochs": 60, "learning_rate": 0.01}
     worst = []
     for method in (VREx(penalty=0.0, **settings), GroupDRO(**settings)):
         mapped = fitted(method, z, y, site if isinstance(method, VREx) else exposed)
@@ -183,8 +186,8 @@ def test_group_weights_follow_the_exponentiated_gradient():
 def test_a_head_fitted_on_balanced_cells_leaves_the_shortcut_alone():
     z, y, site = sites()
     exposed = (z[:, 1] > 0).astype(int)
-    balanced = leans(fitted(DFR(hidden=8, epochs=30), z, y, exposed))
-    plain = leans(fitted(VREx(penalty=0.0, hidden=8, epochs=30), z, y, site))
+    balanced = leans(fitted(DFR(selection="training", hidden=8, epochs=30), z, y, exposed))
+    plain = leans(fitted(VREx(selection="training", penalty=0.0, hidden=8, epochs=30), z, y, site))
     assert plain > 1.0
     assert abs(balanced) < 0.4 * plain
 
@@ -195,14 +198,17 @@ def test_a_cell_without_rows_cannot_be_balanced():
         fitted(DFR(**QUICK), z, y, y.astype(int))
 
 
-def test_the_rule_is_training_unless_named_and_the_map_says_so():
+def test_the_rule_has_to_be_said_and_the_map_tells_it():
     z, y, site = sites(n=300)
     for method in EVERY:
         own = site if method is not DFR else (z[:, 1] > 0).astype(int)
         mapped = fitted(method(**QUICK), z, y, own)
-        assert "selection 'training', by default: " in mapped.remarks[0]
-        assert method().selected_by == "training, by default"
-        assert replace(method(), selection="training").selected_by == "training"
+        assert "selection 'training': " in mapped.remarks[0]
+        assert resolve(method.registered_name) == method(selection="training")
+        with pytest.raises(TypeError, match="'selection'"):
+            method()
+        with pytest.raises(SettingsError, match=r"needs selection: .*'held_out_site'.*no default"):
+            configured(method.registered_name, {"hidden": 8})
         assert method.registered_name in mapped.remarks[0]
         assert "held-out patients of the training environments" in mapped.remarks[0]
 
@@ -214,15 +220,15 @@ def test_the_oracle_needs_its_rows_and_marks_its_figures():
     test = TestEnvironment(z, y)
     with pytest.raises(SettingsError, match="with no other rule"):
         IRM(selection="training", oracle=test)
-    mapped = fitted(VREx(selection="oracle", oracle=test, **QUICK), z, y, site)
+    mapped = fitted(VREx(**BY_ORACLE, oracle=test), z, y, site)
     assert "mark every one 'oracle'" in mapped.remarks[0]
     assert "600 rows of the test environment" in mapped.remarks[0]
     narrow = TestEnvironment(z[:, :1], y)
     with pytest.raises(SettingsError, match=r"embeddings \(600, 1\).*have 2 columns"):
-        fitted(VREx(selection="oracle", oracle=narrow, **QUICK), z, y, site)
+        fitted(VREx(**BY_ORACLE, oracle=narrow), z, y, site)
     one = TestEnvironment(z, np.ones(600))
     with pytest.raises(SettingsError, match="must hold 0 and 1"):
-        fitted(VREx(selection="oracle", oracle=one, **QUICK), z, y, site)
+        fitted(VREx(**BY_ORACLE, oracle=one), z, y, site)
 
 
 def test_the_oracle_chooses_what_is_best_on_the_test_environment():
@@ -232,7 +238,7 @@ def test_the_oracle_chooses_what_is_best_on_the_test_environment():
     method = VREx(penalty=(0.0, 300.0), selection="oracle", oracle=TestEnvironment(*reversed_))
     mapped = fitted(replace(method, **settings), z, y, site)
     assert "penalty 300" in mapped.remarks[0]
-    blind = fitted(VREx(penalty=(0.0, 300.0), **settings), z, y, site)
+    blind = fitted(VREx(penalty=(0.0, 300.0), selection="training", **settings), z, y, site)
     assert "penalty 0" in blind.remarks[0]  # sees training environments alone
     areas = [
         auroc(m.score(torch.tensor(reversed_[0]))[:, 0].numpy(), reversed_[1])
@@ -315,14 +321,14 @@ def test_an_outcome_is_needed_and_of_two_levels(method):
     z, y, site = sites(n=50)
     c, name = np.eye(2)[site], method.registered_name
     with pytest.raises(SettingsError, match=f"{name}.*outcome='disease'"):
-        method().fit(z, c)
+        resolve(name).fit(z, c)
     with pytest.raises(SettingsError, match=f"{name}.*holds 2.0: recode"):
-        method().fit(z, c, outcome=2 * y)
+        resolve(name).fit(z, c, outcome=2 * y)
     with pytest.raises(SettingsError, match=f"{name}.*this one holds one"):
-        method().fit(z, c, outcome=np.ones(100))
+        resolve(name).fit(z, c, outcome=np.ones(100))
     z[3, 1] = np.nan
     with pytest.raises(SettingsError, match="nan in row 3, column 1"):
-        method().fit(z, c, outcome=y)
+        resolve(name).fit(z, c, outcome=y)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +350,7 @@ def test_an_outcome_is_needed_and_of_two_levels(method):
 )
 def test_settings_out_of_range_are_refused(method, wrong, says):
     with pytest.raises(SettingsError, match=says):
-        method(**wrong)
+        method(**{"selection": "training"} | wrong)
 
 
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_generator_alone():

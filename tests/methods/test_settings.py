@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from deconf.methods import (
     VREx,
     configured,
 )
-from deconf.methods.base import methods
+from deconf.methods.base import methods, resolve
 from deconf.methods.game import Rounds
 
 OTHER = [
@@ -42,8 +42,16 @@ OTHER = [
     (MMD, {"rounds": {"cuont": 3}}, r"Rounds has no setting 'cuont'. Did you mean 'count'\?"),
     (LEACE, {"rank": "ful"}, r"rank is 'significant' or 'full', not 'ful'. Did you mean 'full'\?"),
     (LEACE, {"shrinkage": np.zeros(3)}, r"shrinkage is .*, not an array \(3,\)"),
-    (IRM, {"penalty": ()}, r"penalty is a number or a tuple of one number or more, not \(\)"),
-    (IRM, {"epochs": 1, "warmup": 0.9}, "warmup is 0.9 of 1 epochs, .*raise epochs or lower"),
+    (
+        IRM,
+        {"selection": "training", "penalty": ()},
+        r"penalty is a number or a tuple of one number or more, not \(\)",
+    ),
+    (
+        IRM,
+        {"selection": "training", "epochs": 1, "warmup": 0.9},
+        "warmup is 0.9 of 1 epochs, .*raise epochs or lower",
+    ),
     (Auto, {"reads_record": "yes"}, "reads_record is true or false, not 'yes'"),
     (Paired, {"tune": {"rnk": 4}}, r"Tune has no setting 'rnk'. Did you mean 'rank'\?"),
 ]
@@ -61,7 +69,7 @@ def test_a_setting_of_another_kind_is_named_with_its_value_and_what_is_expected(
 def test_no_setting_of_any_method_takes_an_object_of_an_unknown_kind(name):
     for setting in fields(methods[name]):
         with pytest.raises(SettingsError, match=setting.name):
-            methods[name](**{setting.name: object()})
+            replace(resolve(name), **{setting.name: object()})
 
 
 def test_what_numpy_and_files_write_is_taken_for_what_it_means():
@@ -75,7 +83,7 @@ def test_what_numpy_and_files_write_is_taken_for_what_it_means():
 
 def test_the_rows_of_an_oracle_are_not_printed():
     with pytest.raises(SettingsError, match=r"not \(an array \(9, 3\), an array \(9,\)\)"):
-        IRM(oracle=(np.zeros((9, 3)), np.zeros(9)))
+        IRM(selection="oracle", oracle=(np.zeros((9, 3)), np.zeros(9)))
 
 
 @pytest.mark.parametrize(
