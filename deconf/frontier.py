@@ -24,6 +24,7 @@ def tradeoff(
     outcome: str | Sequence[str] | None = None,
     graph: str | CausalGraph | None = None,
     given: str | Sequence[str] | None = None,
+    at_inference: bool = False,
     tasks: str | Sequence[str] | None = None,
     strengths: Sequence[float] = STRENGTHS,
     folds: int = 5,
@@ -44,7 +45,7 @@ def tradeoff(
         (`deconfound`) says its own confounders, graph and encoder.
     cohort : Cohort
         With embeddings, unless cleaners bring an encoder.
-    confounders, outcome, graph, given
+    confounders, outcome, graph, given, at_inference
         As `deconfound`; not with cleaners.
     tasks : column or columns of two classes, optional
         Default: the outcomes of the cohort.
@@ -77,7 +78,9 @@ def tradeoff(
     >>> found.to_frame()[["family", "strength"]].to_numpy().tolist()
     [['raw', 0.0], ['leace', 1.0]]
     """
-    named = {"outcome": outcome, "graph": graph, "given": given}
+    asked: dict[str, Any] = {"outcome": outcome, "graph": graph, "given": given}
+    asked["at_inference"] = at_inference or None
+    named = {name: value for name, value in asked.items() if value is not None}
     families = {}
     for name, several in _named(methods).items():
         if name == RAW:
@@ -117,10 +120,10 @@ def _cleaner(
     one: Any, confounders: str | Sequence[str], named: Mapping[str, Any], seed: int
 ) -> Deconfounder:
     if isinstance(one, Deconfounder):
-        if confounders or any(value is not None for value in named.values()):
+        if confounders or named:
             raise SettingsError(
-                "a cleaner says its own confounders, outcome, graph and given: leave them out "
-                "here, or pass the name of its method."
+                "a cleaner says its own confounders, outcome, graph, given and at_inference: leave "
+                "them out here, or pass the name of its method."
             )
         return replace(one, seed=seed)
     return deconfound("stored", confounders, method=one, seed=seed, **named)

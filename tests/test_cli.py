@@ -262,7 +262,7 @@ def test_a_fit_saves_what_the_library_would_fit_and_says_why(
 
 def test_a_method_that_reads_the_record_needs_leave(deconf_in: Callable, tmp_path: Path) -> None:
     words = ["fit", "train.csv", "-e", "train.npy", "-c", "portable", *COLUMNS, "-m", "centre"]
-    refused(deconf_in(*words, "-o", tmp_path / "a"), "at_inference")
+    refused(deconf_in(*words, "-o", tmp_path / "a"), "--at-inference")
     assert deconf_in(*words, "--at-inference", "-o", tmp_path / "b").exit_code == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,27 @@ def methods(
         _table()
     else:
         _card(name, deconf.methods.card(name))
+
+
+def guarantees(fitted: str) -> list[str]:
+    """Return what the methods of a fitted cleaner promise, by their cards.
+
+    Parameters
+    ----------
+    fitted : str
+        As ``clean.method`` has it: "irm", "auto: leace (pooled)", "leace then leace".
+
+    Examples
+    --------
+    >>> guarantees("auto: reweight")
+    ['reweight promises: a weighted head has no reason to use c; c stays readable in the embedding']
+    """
+    import deconf
+
+    known = set(deconf.methods.names())
+    words = [re.split(r"[ ,(]", one.split(": ")[-1])[0] for one in fitted.split(" then ")]
+    names = dict.fromkeys(word for word in words if word in known)
+    return [f"{name} promises: {deconf.methods.card(name).guarantee}" for name in names]
 
 
 def _table() -> None:

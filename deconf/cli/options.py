@@ -138,6 +138,16 @@ Given = Annotated[
 MethodName = Annotated[
     str, _option("--method", "-m", text="A name from 'deconf methods'.", panel=HOW)
 ]
+MethodSettings = Annotated[
+    list[str] | None,
+    _option(
+        "--set",
+        metavar="NAME=VALUE",
+        text="A setting of the method, say --set penalty=10 or --set selection=held_out_site; may "
+        "be given several times.  'deconf methods NAME' lists them.",
+        panel=HOW,
+    ),
+]
 AtInference = Annotated[
     bool,
     _option(
@@ -244,18 +254,20 @@ def cleaner_from(
     graph: str | None,
     given: Sequence[str] | None,
     method: str,
+    settings: Sequence[str] | None = None,
     at_inference: bool,
     seed: int,
 ) -> Any:
     """Return the unfitted cleaner of stored embeddings that the options describe."""
     import deconf
+    from deconf.cli.settings import method_from
 
     return deconf.deconfound(
         "stored",
         list(confounders),
         graph=read_graph(graph),
         given=read_given(given),
-        method=method,
+        method=method_from(method, settings or ()),
         at_inference=at_inference,
         seed=seed,
     )

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from deconf.errors import DeconfError, OverlapWarning
 
+ARGUMENTS = {"at_inference=True": "--at-inference", "given=[...]": "--given NAME"}
 WIDEST = 100  # columns; longer lines are hard to read
 COLOURS = {"leaks:": "red", "no leak above": "green", "undecided:": "yellow"}  # how verdicts begin
 VERDICT = re.compile(rf"^(?:[^\n:]*:|) +({'|'.join(COLOURS)})", re.MULTILINE)
@@ -33,7 +34,7 @@ class Commands(TyperGroup):
             with plain_warnings():
                 return super().invoke(ctx)
         except DeconfError as error:
-            complain("Error", str(error), "red")
+            complain("Error", as_options(str(error)), "red")
             raise typer.Exit(2) from error
         except KeyboardInterrupt as interrupt:
             complain("Interrupted", "nothing more was written.", "yellow")
@@ -54,6 +55,17 @@ def plain_warnings() -> Iterator[None]:
         warnings.simplefilter("always", OverlapWarning)
         warnings.showwarning = show
         yield
+
+
+def as_options(message: str) -> str:
+    """Return a message with the arguments of Python as the options of the command line.
+
+    >>> as_options("combat reads the confounder: pass at_inference=True, or given=[...].")
+    'combat reads the confounder: pass --at-inference, or --given NAME.'
+    """
+    for argument, option in ARGUMENTS.items():
+        message = message.replace(argument, option)
+    return message
 
 
 def complain(kind: str, message: str, colour: str) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deconf.cli.cards import guarantees
 from deconf.cli.estimate import audit_seconds, compare_seconds, fit_seconds
 from deconf.cli.options import (
     HOW,
@@ -27,6 +28,7 @@ from deconf.cli.options import (
     MaybeConfounders,
     MaybeEmbedding,
     MethodName,
+    MethodSettings,
     Missing,
     OnMissing,
     Outcome,
@@ -56,6 +58,7 @@ def plan(
     graph: Graph = None,
     given: Given = None,
     method: MethodName = "auto",
+    settings: MethodSettings = None,
 ) -> None:
     """Say what the graph demands, whether the table allows it, and what would be done.
 
@@ -74,7 +77,13 @@ def plan(
         on_missing=on_missing.value,
     )
     cleaner = cleaner_from(
-        confounder, graph=graph, given=given, method=method, at_inference=False, seed=0
+        confounder,
+        graph=graph,
+        given=given,
+        method=method,
+        settings=settings,
+        at_inference=False,
+        seed=0,
     )
     say(str(cleaner.plan(cohort)))
 
@@ -102,6 +111,7 @@ def fit(
     graph: Graph = None,
     given: Given = None,
     method: MethodName = "auto",
+    settings: MethodSettings = None,
     at_inference: AtInference = False,
     seed: Seed = 0,
     certify: Annotated[
@@ -134,6 +144,7 @@ def fit(
         graph=graph,
         given=given,
         method=method,
+        settings=settings,
         at_inference=at_inference,
         seed=seed,
     )
@@ -146,6 +157,8 @@ def fit(
     say("Asked for (an audit says what holds)")
     for invariance in clean.plan.distinct():
         say(f"  {invariance}")
+    for promised in guarantees(clean.method):
+        say(f"  {promised}")
     if clean.reasons:
         say("Why")
     for reason in clean.reasons:
@@ -181,6 +194,7 @@ def compare(
     graph: Graph = None,
     given: Given = None,
     method: MethodName = "auto",
+    settings: MethodSettings = None,
     at_inference: AtInference = False,
     hold_out: HoldOut = None,
     folds: Folds = 5,
@@ -222,6 +236,7 @@ def compare(
         graph=graph,
         given=given,
         method=method,
+        settings=settings,
         at_inference=at_inference,
         seed=seed,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from deconf.evidence.contenders import Learned
 from deconf.evidence.strengths import partly
 from deconf.evidence.tradeoff import COLUMNS, Tradeoff, fronts, trace
 from deconf.methods import LEACE
+from deconf.probes.leakage import leakage
 from deconf.worlds import linear
 from tests.evidence.small_world import SmallCleaner
 
@@ -173,3 +175,19 @@ def test_what_cannot_be_drawn_is_refused_before_work(cohort, world):
     hidden = "severity -> portable; hidden -> portable; hidden -> image; portable -> image"
     with pytest.raises(NotIdentified, match="hidden"):
         door("leace", cohort, "portable", graph=hidden + "; pneumonia -> image")
+
+
+@pytest.mark.filterwarnings("ignore::deconf.errors.OverlapWarning")
+def test_a_method_that_reads_the_record_is_drawn_where_that_is_allowed(cohort, monkeypatch):
+    cheap = partial(leakage, attackers=["logistic"])
+    monkeypatch.setattr("deconf.evidence.tradeoff.leakage", cheap)
+    asked = {"strengths": [1.0], "folds": 2}
+    with pytest.raises(SettingsError, match="pass at_inference=True"):
+        deconf.tradeoff("combat", cohort, "portable", **asked)
+    frame = deconf.tradeoff("combat", cohort, "portable", at_inference=True, **asked).to_frame()
+    leak = frame.set_index("family")["leak"]
+    assert leak["combat"] < leak["raw"] - 0.1
+    with pytest.raises(SettingsError, match=r"a cleaner says its own.*at_inference"):
+        deconf.tradeoff(
+            deconf.deconfound("stored", "portable", method="combat"), cohort, at_inference=True
+        )
