@@ -131,16 +131,19 @@ def _tensor(encoder: Encoder, what: Any) -> Tensor | Pixels:
         return Pixels(x.cpu().numpy())
     if not isinstance(encoder.preprocess, Preprocess):
         return x
-    if x.ndim == 3:  # a cohort keeps a stack of grey films as float32
-        low, high = float(x.min()), float(x.max())
-        if not (low >= 0 and high <= 255) or 0 < high <= 1:
-            raise CohortError(
-                f"grey images (n, height, width) run from {low:g} to {high:g}: expected pixels "
-                "from 0 to 255."
-            )
-        is_8_bit = bool((x == x.round()).all())  # resized as 8 bits then, to the same numbers
-        return Pixels(x.to(torch.uint8 if is_8_bit else torch.float32).cpu().numpy())
     channels = encoder.preprocess.channels
+    is_colour = x.ndim == 4 and x.shape[3] == 3 != x.shape[1]
+    if x.ndim == 3 or is_colour:  # a cohort keeps a stack of images as float32
+        low, high = float(x.min()), float(x.max())
+        is_8_bit = bool((x == x.round()).all())  # resized as 8 bits then, to the same numbers
+        if not (low >= 0 and high <= 255) or 0 < high <= 1 or (is_colour and not is_8_bit):
+            kind, expected = "grey images (n, height, width)", "pixels"
+            if is_colour:
+                kind, expected = "colour images (n, height, width, 3)", "whole numbers"
+            raise CohortError(
+                f"{kind} run from {low:g} to {high:g}: expected {expected} from 0 to 255."
+            )
+        return Pixels(x.to(torch.uint8 if is_8_bit else torch.float32).cpu().numpy())
     if x.ndim != 4 or x.shape[1] != channels:
         raise CohortError(
             f"{encoder.name!r} reads images, and this is an array of shape {tuple(x.shape)}: "

@@ -168,7 +168,7 @@ def _scores(
     split: Split, asked: ColoredMNIST, seed: int, chosen: list[str]
 ) -> Iterator[tuple[str, str, dict[str, ndarray]]]:
     """Yield name, selection rule, and the log-odds of the test digits by metric."""
-    plain = MeanRisk(**asked.network.model_dump())
+    plain = MeanRisk(selection="training", **asked.network.model_dump())
     train, test = ~split.is_test, split.is_test
     y = split.label[train].astype(float)
     coloured = split.coloured(split.colour)

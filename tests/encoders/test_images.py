@@ -80,6 +80,7 @@ def test_a_film_has_one_embedding_however_it_is_passed(folder):
         "colour pixels": colour,
         "tensor": torch.tensor(x),
         "stack in a cohort": deconf.Cohort.from_arrays(x, own.table),
+        "colour stack in a cohort": deconf.Cohort.from_arrays(colour, own.table),
         "files and a stack": deconf.Cohort.from_arrays(x, own.table, image="path"),
     }
     for way, what in ways.items():
@@ -146,7 +147,9 @@ def test_images_without_a_preprocess_and_stored_are_told_what_to_pass(folder):
     ("what", "words"),
     [
         (np.zeros((5, 3, 16, 16), dtype=np.uint8), r"raw pixels.*\(5, 3, 16, 16\): expected \(n,"),
-        (np.zeros((5, 16, 16, 3)), r"reads images.*\(5, 16, 16, 3\).*\(n, 3, height, width\)"),
+        (np.full((5, 16, 16, 3), 0.4), r"colour images .* run from 0.4 to 0.4: expected whole"),
+        (np.full((5, 16, 16, 3), 20.5), "from 20.5 to 20.5: expected whole numbers from 0 to 255"),
+        (np.full((5, 16, 16, 4), 20), r"reads images.*\(5, 16, 16, 4\).*\(n, 3, height, width\)"),
         (np.zeros((5, 1, 16, 16)), r"shape \(5, 1, 16, 16\)"),
         (np.zeros((5, 6)), r"shape \(5, 6\).*go with 'stored'"),
         (np.random.default_rng(0).random((5, 16, 16)), "run from 0.* to 0.99.*from 0 to 255"),
