@@ -324,6 +324,32 @@ def test_features_a_thousand_deviations_from_zero_do_not_leak_in_float32(name):
         assert gap(apply(stacked, far), w.levels, w.strata) < 1e-4
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if methods.card(name).dear else [])
+        for name in names()
+    ],
+)
+def test_of_two_confounders_both_are_read_whatever_their_order(name):
+    n, rng = 800 if methods.card(name).dear else 3000, np.random.default_rng(11)
+    w, kernel, number = world(11, n=n, d=6, k=2), rng.integers(3, size=n), rng.normal(size=(n, 1))
+    z = w.z + rng.normal(size=(3, 6))[kernel]
+    told, more = {"given": w.given}, outcome_of(name, w)
+    seconds = {"categories": np.eye(3)[kernel]}
+    if "levels" not in methods.card(name).needs:
+        seconds["a number"] = number
+    for kind, second in seconds.items():
+        x = z + number @ rng.normal(size=(1, 6)) if kind == "a number" else z
+        orders = [np.hstack([w.c, second]), np.hstack([second, w.c])]
+        first, other = (apply(resolve(name).fit(x, c, **told, **more), x, c) for c in orders)
+        assert_allclose(first, other, atol=1e-5 * size_of(x), err_msg=kind)
+        if not (methods.card(name).dear or methods.card(name).head_weights):
+            for levels in (w.levels, kernel)[: 2 if kind == "categories" else 1]:
+                assert gap(x, levels, w.strata) > 0.2
+                assert gap(first, levels, w.strata) < 0.07
+
+
 @pytest.mark.parametrize("name", names())
 def test_a_continuous_confounder_is_served_or_refused_by_name(name):
     rng = np.random.default_rng(0)

@@ -27,6 +27,20 @@ def world(n=300, d=5, seed=0):
     return z, portable, ill
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("sites", "n"), [(30, 4500), (70, 7000)])
+def test_many_sites_are_told_apart_by_one_adversary_and_less_of_them_is_left(sites, n):
+    rng = np.random.default_rng(97)
+    site, ill = np.arange(n) % sites, rng.integers(2, size=n)
+    z = rng.normal(size=(n, 8))
+    z[:, :3] *= np.where(site % 2, 2.0, 0.5)[:, None]
+    z[:, 3] += 0.5 * rng.normal(size=sites)[site]
+    z[:, 4] += ill
+    given, outcome = Given(ill), ill.astype(float)
+    fitted = DANN(rounds=Rounds(count=1)).fit(z, np.eye(sites)[site], given=given, outcome=outcome)
+    assert "lowered what fresh attackers read" in fitted.remarks[0]
+
+
 def in_double(films):
     columns = ("x", "design", "basis", "outcome", "weight")
     return replace(films, **{name: getattr(films, name).double() for name in columns})
