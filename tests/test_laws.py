@@ -332,7 +332,7 @@ def test_features_a_thousand_deviations_from_zero_do_not_leak_in_float32(name):
     ],
 )
 def test_of_two_confounders_both_are_read_whatever_their_order(name):
-    n, rng = 800 if methods.card(name).dear else 3000, np.random.default_rng(11)
+    n, rng = 800 if methods.card(name).dear else 3000, np.random.default_rng(12)
     w, kernel, number = world(11, n=n, d=6, k=2), rng.integers(3, size=n), rng.normal(size=(n, 1))
     z = w.z + rng.normal(size=(3, 6))[kernel]
     told, more = {"given": w.given}, outcome_of(name, w)
