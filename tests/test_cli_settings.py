@@ -13,6 +13,9 @@ from deconf.cli import app
 from deconf.cli.settings import method_from
 from deconf.errors import SettingsError
 from deconf.methods import DANN, IBIRM, IRM, LEACE, ComBat, VREx
+from deconf.methods.base import methods, resolve
+from deconf.methods.described import offered
+from deconf.methods.game import Rounds
 from deconf.worlds import linear
 
 TRAINING = "selection=training"
@@ -33,6 +36,8 @@ TRAINING = "selection=training"
         ("combat", ["shrink=false", "reference=2"], ComBat(shrink=False, reference=2)),
         ("combat", ["reference=null"], ComBat()),
         ("dann", ["widths=[8]", "start=identity"], DANN(widths=(8,), start="identity")),
+        ("dann", ['rounds={"count": 2}'], DANN(rounds=Rounds(count=2))),
+        ("dann", ["rounds={count = 2}"], DANN(rounds=Rounds(count=2))),
     ],
 )
 def test_what_is_said_is_the_settings_that_python_would_be_given(name, said, meant):
@@ -63,6 +68,16 @@ def test_what_is_said_is_the_settings_that_python_would_be_given(name, said, mea
 def test_what_cannot_be_meant_is_named(name, said, error):
     with pytest.raises(SettingsError, match=error):
         method_from(name, said)
+
+
+@pytest.mark.parametrize("name", list(methods))
+def test_what_a_card_prints_as_defaults_can_be_said_and_changes_nothing(name):
+    shown = CliRunner().invoke(app, ["methods", name]).output
+    said = []
+    for setting, _, default in offered(name):
+        said.append(f"{setting}={default or 'training'}")
+        assert f"    {setting:<16}" in shown
+    assert resolve(method_from(name, said)) == resolve(name)
 
 
 @pytest.fixture

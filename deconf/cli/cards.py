@@ -74,6 +74,7 @@ def _table() -> None:
 def _card(name: str, card: Any) -> None:
     from deconf.cli.terminal import say
     from deconf.methods.base import methods as registry
+    from deconf.methods.described import offered
 
     rows = {
         "holds": card.guarantee,
@@ -90,5 +91,11 @@ def _card(name: str, card: Any) -> None:
     for title, value in rows.items():
         if value:
             say(f"  {title:<9}{value}")
+    if settings := offered(name):
+        say()
+        say("  settings, as --set NAME=VALUE")
+    for setting, may_be, default in settings:
+        usual = f"default {default}" if default else "has to be said"
+        say(f"    {setting:<16}{may_be}; {usual}")
     say()
     typer.echo(f"deconf.methods.{registry[name].__name__}: {inspect.getdoc(registry[name])}")

@@ -5,13 +5,14 @@ A certificate holds them; whoever verifies it builds the same method again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from math import isfinite
 from typing import Any
 
-from deconf.methods.base import Method, methods
-from deconf.methods.settings import check_names, check_required
+from deconf.methods.base import Method, methods, resolve
+from deconf.methods.settings import check_names, check_required, expected
 
 
 def described(method: Method) -> dict[str, Any]:
@@ -58,6 +59,23 @@ def configured(name: str, settings: Mapping[str, Any]) -> Method:
     check_required(settings, kind, repr(name))
     method: Method = kind(**{k: _as_was(v) for k, v in settings.items()})
     return method
+
+
+def offered(name: str) -> list[tuple[str, str, str]]:
+    """Return the settings of a method: name, what it may be, and its default as JSON.
+
+    The default is empty where there is none: such a setting has to be said.
+
+    >>> [(setting, default) for setting, _, default in offered("irm")][:3]
+    [('selection', ''), ('oracle', 'null'), ('hidden', '64')]
+    """
+    own: tuple[Field[Any], ...] = fields(methods[name]) if is_dataclass(methods[name]) else ()
+    may_be, usual = expected(methods[name]), described(resolve(name))["settings"]
+    required = {f.name for f in own if f.default is f.default_factory is MISSING}
+    return [
+        (f.name, may_be[f.name], "" if f.name in required else json.dumps(usual[f.name]))
+        for f in own
+    ]
 
 
 def rebuilt(description: Mapping[str, Any]) -> Method:

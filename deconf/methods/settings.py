@@ -68,6 +68,16 @@ def check_names(written: Iterable[str], kind: type, what: str) -> None:
             )
 
 
+def expected(kind: type) -> dict[str, str]:
+    """Return what each field of a dataclass may be, in words.
+
+    >>> from deconf.methods import LEACE
+    >>> expected(LEACE)["shrinkage"]
+    "'oas' or a number"
+    """
+    return {name: _expected(one) for name, one in _kinds(kind).items()}
+
+
 def check_required(written: Collection[str], kind: type, what: str) -> None:
     """Refuse settings without one that has no default.
 
@@ -78,8 +88,8 @@ def check_required(written: Collection[str], kind: type, what: str) -> None:
     """
     for f in fields(kind) if is_dataclass(kind) else ():
         if f.name not in written and not _is_optional(f):
-            expected = _expected(_kinds(kind)[f.name])
-            raise SettingsError(f"{what} needs {f.name}: {expected}; there is no default.")
+            may_be = expected(kind)[f.name]
+            raise SettingsError(f"{what} needs {f.name}: {may_be}; there is no default.")
 
 
 @cache
