@@ -375,7 +375,7 @@ DRIVER = textwrap.dedent(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the driver forks")
-@pytest.mark.parametrize("is_begun", [False, True])
+@pytest.mark.parametrize("is_begun", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_and_resumed_it_is_the_store_of_a_run_that_was_not(
     films, tmp_path, is_begun
 ):

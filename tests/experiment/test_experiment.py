@@ -122,6 +122,7 @@ def test_the_protocol_is_the_same_twice(cohort):
 
 
 @needs_data
+@pytest.mark.slow
 def test_the_real_films_of_the_view_experiment_are_all_there():
     config = read_config(packaged("experiments/configs") / "cxr_view.toml")
     cohort, told = load_cohort(config.data)
