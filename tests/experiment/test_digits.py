@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,14 +15,18 @@ from deconf.experiment import run
 from deconf.experiment.config import ColoredMNIST, Contender, Network, read_config
 from deconf.experiment.digits import (
     ALIGNED,
+    APART,
+    CEILING,
     GREY,
     OURS,
     REVERSED,
+    MeanRisk,
     Split,
-    read_idx,
+    _apart,
     run_colored_mnist,
     text_of,
 )
+from deconf.experiment.idx import read_idx
 from deconf.resources import packaged
 
 needs_data = pytest.mark.skipif(
@@ -92,6 +97,7 @@ def test_the_protocol_tells_the_shortcut_from_the_digit(folder):
     assert found[GREY, REVERSED] > 68  # 75 is all that the label noise leaves
     assert found["erm", REVERSED] < 40 < 75 < found["erm", ALIGNED]
     assert found[OURS, REVERSED] > found["erm", REVERSED] + 20
+    assert {(name, REVERSED) for name in (CEILING, APART)} <= set(found.index)
     assert found["reweight (by colour)", REVERSED] > found["erm", REVERSED] + 20
     assert found["vrex (by environment, ORACLE)", REVERSED] > found["erm", REVERSED]
     ours = table[table["protocol"] == "ours"]
@@ -101,6 +107,17 @@ def test_the_protocol_tells_the_shortcut_from_the_digit(folder):
     text = text_of(asked(), "Digits", table, notes)
     assert "66.9  other protocol" in text
     assert "[" in next(line for line in text.splitlines() if line.startswith("erm"))
+
+
+def test_networks_apart_learn_from_the_digits_of_their_own_colour_alone():
+    split = Split.of(*digits(), asked(train=600, label_noise=0.0), seed=0)
+    turned = replace(split, label=split.label ^ split.colour)  # no network for both could follow
+    plain = MeanRisk(selection="training", **asked().network.model_dump())
+    codes = np.eye(2)[turned.environment[:600]]
+    odds = _apart(turned, plain, codes, np.ones(600), seed=0)
+    for metric, shown in ((REVERSED, turned.colour), (ALIGNED, turned.usual)):
+        truth = (split.label ^ shown)[split.is_test]
+        assert ((odds[metric] > 0) == truth).mean() > 0.95
 
 
 def test_the_same_seed_gives_the_same_table(folder, monkeypatch):
