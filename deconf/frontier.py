@@ -41,7 +41,7 @@ def tradeoff(
     Parameters
     ----------
     methods : name, settings object or cleaner; a sequence of them; or a mapping
-        ``["leace", "aligned"]``;  ``{"dann": [DANN(penalty=p) for p in (0.1, 1, 10)]}``.  A cleaner
+        ``["leace", "aligned"]``;  ``{"dann": [DANN(strength=s) for s in (0.5, 2)]}``.  A cleaner
         (`deconfound`) says its own confounders, graph and encoder.
     cohort : Cohort
         With embeddings, unless cleaners bring an encoder.

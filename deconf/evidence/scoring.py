@@ -92,7 +92,7 @@ def learn_all(
         try:
             learned[name] = contender.learn(part.train, part.test, seed)
         except (NotIdentified, CohortError) as error:
-            refused[name] = str(error)
+            refused[name] = str(error).rstrip(".")
     return {name: learned[name] for name in contenders if name in learned}, refused
 
 

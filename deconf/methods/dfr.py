@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from deconf.cohort.splits import patient_split
-from deconf.errors import SettingsError
+from deconf.errors import CohortError, SettingsError
 from deconf.methods.base import MethodCard, methods
 from deconf.methods.environments import Batch, Environments, Predictor, Watch, trained
 from deconf.methods.invariant import InvariantRisk
@@ -52,7 +52,7 @@ class DFR(InvariantRisk):
 
     Raises
     ------
-    SettingsError
+    CohortError
         A cell of outcome and confounder is empty among the held-out rows.
 
     Warnings
@@ -76,11 +76,17 @@ class DFR(InvariantRisk):
         if not min(self.values()) > 0:
             raise SettingsError("strength is a ridge above zero.")
 
+    @property
+    def compares_environments(self) -> bool:
+        """Never: the cells of outcome and shortcut are balanced."""
+        return False
+
     def learn(self, data: Environments, watch: Watch, *, seed: int) -> Predictor:
         """Train both stages with one ridge; the epoch of the first stage is always its last."""
         (strength,) = self.values()
         cells = (2 * data.codes + data.y.long()).cpu().numpy()
         first, second = patient_split(data.patients, self.share, strata=cells, seed=seed)
+        _require_every_cell(cells[second], data.count)
         net = trained(
             data.rows(first), self.fitting(), Batch.average, seed=seed, watch=lambda *_: None
         )
@@ -106,12 +112,6 @@ class DFR(InvariantRisk):
     ) -> tuple[np.ndarray, float]:
         """Return coefficients and intercept, averaged over draws with equal cells."""
         sizes = np.bincount(cells, minlength=count)
-        if not sizes.all():
-            raise SettingsError(
-                f"dfr balances the {count} cells of outcome and confounder, and "
-                f"{int((sizes == 0).sum())} hold none of the {len(y)} held-out rows: leave that "
-                "level out, or raise share."
-            )
         heads = []
         for draw in range(self.draws):
             rng = np.random.default_rng([seed, draw])
@@ -124,3 +124,14 @@ class DFR(InvariantRisk):
             heads.append(fit_head(features[rows], y[rows], strength=strength))
         coefficients: np.ndarray = np.mean([h.coefficients for h in heads], axis=0)
         return coefficients, float(np.mean([h.intercept for h in heads]))
+
+
+def _require_every_cell(cells: np.ndarray, levels: int) -> None:
+    sizes = np.bincount(cells, minlength=2 * levels).reshape(levels, 2)
+    if not sizes.all():
+        level, outcome = np.argwhere(sizes == 0)[0].tolist()
+        raise CohortError(
+            f"dfr balances the {2 * levels} cells of outcome and confounder, and one level, with "
+            f"{sizes[level].sum():,} of the {len(cells):,} held-out rows, has none of outcome "
+            f"{outcome}: leave that level out, or raise share."
+        )

@@ -58,6 +58,11 @@ class GroupDRO(InvariantRisk):
         if self.groups not in ("cells", "environments"):
             raise SettingsError(f"groups is 'cells' or 'environments', not {self.groups!r}.")
 
+    @property
+    def compares_environments(self) -> bool:
+        """Whether the groups are environments; cells balance the shortcut itself."""
+        return self.groups == "environments"
+
     def learn(self, data: Environments, watch: Watch, *, seed: int) -> Predictor:
         """Train one network with one step."""
         (step,) = self.values()

@@ -91,6 +91,11 @@ class InvariantRisk(Method):
         """Return the settings that the bare name stands for: "training" selects."""
         return cls(selection="training")
 
+    @property
+    def compares_environments(self) -> bool:
+        """Whether ``c`` is environments; else it is the shortcut itself, to be balanced."""
+        return True
+
     def values(self) -> tuple[float, ...]:
         """Return the values to choose from."""
         given = getattr(self, self.searched)
@@ -142,7 +147,7 @@ class InvariantRisk(Method):
             fitted = chosen.net.frozen(data)
             said = [
                 f"{told(self.selection)}: {chosen.remark}",
-                *misgivings(data, seed=seed),
+                *(misgivings(data, seed=seed) if self.compares_environments else ()),
             ]
             if chosen.held_out is not None:
                 said.append(left(fitted, data.rows(chosen.held_out), seed=seed))

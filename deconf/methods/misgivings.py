@@ -9,6 +9,7 @@ from deconf.maths.design import pooled
 from deconf.maths.maps import Adapter, AffineMap
 from deconf.maths.moments import Given
 from deconf.methods.environments import Environments
+from deconf.methods.levels import MOST_MAPPED
 from deconf.methods.quadratic import Quadratic
 from deconf.probes.leakage import leakage
 
@@ -51,7 +52,7 @@ def misgivings(data: Environments, *, seed: int) -> list[str]:
 
 def trace(data: Environments, *, seed: int) -> int:
     """Return in how many directions environments differ within the outcome; 0 where not counted."""
-    if data.x.shape[1] > WIDEST:
+    if data.x.shape[1] > WIDEST or data.count > MOST_MAPPED:
         return 0
     x, codes, y = data.x.cpu().numpy(), data.codes.cpu().numpy(), data.y.cpu().numpy()
     fitted = Quadratic(most=1.0).fit(

@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from deconf.cohort.splits import leave_one_level_out, patient_split
-from deconf.errors import SettingsError
+from deconf.errors import CohortError, SettingsError
 from deconf.maths.intervals import stratified_auroc
 from deconf.maths.moments import where_not_finite
 from deconf.methods.base import numbers
@@ -164,9 +164,10 @@ def choose(
 
     Raises
     ------
+    CohortError
+        "held_out_site" with fewer than three environments.
     SettingsError
-        "held_out_site" with fewer than three environments; a test environment of another width,
-        or of one class.
+        A test environment of another width, or of one class.
     """
     if rule == "held_out_site":
         return _by_held_out_site(learners, data)
@@ -204,7 +205,7 @@ def _best(
 
 def _by_held_out_site(learners: Mapping[str, Learner], data: Environments) -> Chosen:
     if data.count < 3:
-        raise SettingsError(
+        raise CohortError(
             f"selection='held_out_site' leaves an environment out and compares the rest, and there "
             f"are {data.count}: bring a third, or choose selection='training'."
         )

@@ -91,7 +91,7 @@ class Transport(Method):
         Raises
         ------
         SettingsError
-            The confounder or the adjustment set is continuous.
+            The confounder is continuous, or the adjustment set is no strata.
         """
         del outcome
         z, c, given = as_arrays(z, c, given)
@@ -162,12 +162,13 @@ def carried(
     Raises
     ------
     SettingsError
-        The confounder or the adjustment set is continuous.
+        The confounder is continuous, or the adjustment set is no strata.
     """
     if given.basis is not None:
         raise SettingsError(
-            f"{name} holds strata, and this adjustment set has continuous columns: bin them, "
-            "or use 'aligned' or 'leace'."
+            f"{name} holds strata, and this adjustment set is held additively, as numbers, several "
+            "outcomes at once and strata of few films are: bin numbers, name one outcome, or use "
+            "'aligned' or 'leace'."
         )
     m = LevelMoments.of(z, c, given, weights, patients, name)
     every, m = m, merged(m, WISHED / crowding)

@@ -95,6 +95,25 @@ def test_a_comparison_without_such_methods_has_no_word_of_it(cohort):
     assert set(report.table["selection"]) == {""}
 
 
+def test_a_cell_that_is_empty_in_a_fold_is_refused_there_and_leaves_the_others_alone(cohort):
+    table = cohort.table
+    ill = table["pneumonia"] == 1
+    south = ~ill & (table["coin"] == 1)
+    table = table.assign(ward=np.where(south, "south", "north"))
+    films = deconf.Cohort.from_arrays(
+        cohort.embeddings, table, patient="patient_id", outcome="pneumonia"
+    )
+    contenders = {
+        "dfr": deconf.deconfound("stored", "ward", method=DFR(**BRIEF)),
+        "leace": deconf.deconfound("stored", "ward", method="leace"),
+    }
+    report = deconf.compare(contenders, films, folds=2)
+    by = report.table.groupby("representation")["estimate"].apply(lambda e: e.notna().any())
+    assert not by["dfr"]
+    assert by["leace"]
+    assert "has none of outcome 1: leave that level out" in " ".join(str(report).split())
+
+
 def test_a_trade_off_names_it_for_each_of_a_family_and_judges_half_a_map_by_its_head(cohort):
     graph = WORLD.graph
     several = [VREx(**BRIEF), VREx(**BRIEF | {"penalty": 1.0})]

@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-from deconf.errors import SettingsError
+from deconf.errors import CohortError, SettingsError
 from deconf.maths.intervals import auroc
 from deconf.maths.threads import one_thread
 from deconf.methods import DFR, IBIRM, IRM, Fishr, GroupDRO, TestEnvironment, VREx, methods
@@ -194,8 +194,28 @@ def test_a_head_fitted_on_balanced_cells_leaves_the_shortcut_alone():
 
 def test_a_cell_without_rows_cannot_be_balanced():
     z, y, _ = sites(n=200)
-    with pytest.raises(SettingsError, match=r"dfr balances the 4 cells.*leave that level out"):
+    named = r"dfr balances the 4 cells.*has none of outcome 0: leave that level out"
+    with pytest.raises(CohortError, match=named):
         fitted(DFR(**QUICK), z, y, y.astype(int))
+
+
+def test_seventy_environments_are_trained_on():
+    z, y, _ = sites(n=700)
+    site = np.arange(len(z)) % 70
+    assert "selection 'training'" in fitted(VREx(**QUICK), z, y, site).remarks[0]
+
+
+def test_a_shortcut_that_is_balanced_is_not_blamed_for_what_environments_must_not_do():
+    z, y, _ = sites()
+    follows = np.where(np.random.default_rng(0).random(len(y)) < 0.8, y, 1 - y).astype(int)
+    for method, is_blamed in (
+        (VREx(**QUICK), True),
+        (GroupDRO(groups="environments", **QUICK), True),
+        (GroupDRO(**QUICK), False),
+        (DFR(**QUICK), False),
+    ):
+        said = " ".join(fitted(method, z, y, follows).remarks)
+        assert ("the predictor is not invariant" in said) == is_blamed, method
 
 
 def test_the_rule_has_to_be_said_and_the_map_tells_it():
@@ -253,7 +273,7 @@ def test_a_site_left_out_chooses_the_penalty_that_carries_over():
     mapped = fitted(VREx(penalty=(0.0, 300.0), selection="held_out_site", **settings), z, y, site)
     assert "'held_out_site': penalty 300" in mapped.remarks[0]
     two = site < 2
-    with pytest.raises(SettingsError, match="there are 2: bring a third"):
+    with pytest.raises(CohortError, match="there are 2: bring a third"):
         fitted(VREx(selection="held_out_site", **settings), z[two], y[two], site[two])
 
 

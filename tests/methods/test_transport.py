@@ -139,7 +139,7 @@ def test_settings_out_of_range_are_refused(wrong, says):
 def test_a_continuous_adjustment_set_is_refused_with_the_remedy():
     z, portable, ill = films(n=500)
     held = Given(ill, np.random.default_rng(0).standard_normal((500, 1)))
-    with pytest.raises(SettingsError, match="bin them, or use 'aligned' or 'leace'"):
+    with pytest.raises(SettingsError, match="bin numbers, name one outcome, or use"):
         Transport().fit(z, np.eye(2)[portable], given=held)
 
 
