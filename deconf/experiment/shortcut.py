@@ -30,7 +30,7 @@ from deconf.maths.intervals import (
     weighted_aurocs,
 )
 from deconf.maths.maps import Adapter
-from deconf.methods.base import methods
+from deconf.methods.base import methods, resolve
 from deconf.methods.centre import Centre
 from deconf.methods.invariant import InvariantRisk
 from deconf.probes.head import choose_strength, fit_head
@@ -159,16 +159,19 @@ def _scores(
     yield "leace, conditional, with undiagnosed films", cleaned(more, method="leace")
     yield "reweight", head(z, rows, weights)
     yield "auto", cleaned(more)
-    for method in shortcut.shelf:
-        reads = methods.card(method).needs_confounders
+    for method in map(resolve, shortcut.shelf):
+        called = method.registered_name
+        reads = methods.card(called).needs_confounders
         fitted = deconfound("stored", [name], method=method, at_inference=reads).fit(more)
         own = fitted.map
-        if issubclass(methods[method], InvariantRisk) and isinstance(own, Adapter):
+        if isinstance(method, InvariantRisk) and isinstance(own, Adapter):
             with torch.inference_mode():
-                yield f"{method}, its own head", own.score(torch.tensor(z[test]))[:, 0].numpy()
+                score = own.score(torch.tensor(z[test]))[:, 0].numpy()
+            yield f"{called}, its own head (selection: {method.selection})", score
         else:
             clean = fitted.embed(films.cohort)
-            yield f"{method}, balanced head", head(clean, rows, weights)
+            said = " (reads the level)" if reads else ""
+            yield f"{called}, balanced head{said}", head(clean, rows, weights)
     yield "target: unconfounded training films", head(z, balanced, None)
     yield "ceiling: leace fitted with every label", cleaned(everything, method="leace")
     yield "ceiling: auto fitted with every label", cleaned(everything)
