@@ -29,6 +29,7 @@ from deconf.methods.auto import Auto, select
 from deconf.methods.base import Method, methods, resolve
 from deconf.methods.described import described
 from deconf.methods.leace import LEACE
+from deconf.methods.levels import require_levels
 from deconf.methods.paired import FEWEST_PAIRS
 from deconf.records.certificate import Certificate
 from deconf.records.salting import new_salt
@@ -240,6 +241,8 @@ class Deconfounder:
                 arrays.encoding,
             )
         card = methods.card(self.method.registered_name)
+        if "levels" in card.needs:
+            require_levels(self.method.registered_name, cohort.table, invariance.confounders)
         fitted = self.method.fit(
             z[rows], arrays.c, outcome=None if y is None else y[rows], **common
         )

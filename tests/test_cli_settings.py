@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from deconf.cli import app
 from deconf.cli.settings import method_from
 from deconf.errors import SettingsError
-from deconf.methods import DANN, IBIRM, IRM, LEACE, ComBat, VREx
+from deconf.methods import DANN, IBIRM, IRM, LEACE, Aligned, ComBat, VREx
 from deconf.methods.base import methods, resolve
 from deconf.methods.described import offered
 from deconf.methods.game import Rounds
@@ -37,6 +37,7 @@ TRAINING = "selection=training"
         ("combat", ["reference=null"], ComBat()),
         ("dann", ["widths=[8]", "start=identity"], DANN(widths=(8,), start="identity")),
         ("dann", ['rounds={"count": 2}'], DANN(rounds=Rounds(count=2))),
+        ("dann", ['start={name = "aligned"}'], DANN(start=Aligned())),
         ("dann", ["rounds={count = 2}"], DANN(rounds=Rounds(count=2))),
     ],
 )

@@ -320,6 +320,14 @@ def test_a_continuous_confounder_is_removed_curve_and_all():
     assert within(out, ill) > 0.4
 
 
+def test_of_several_confounders_the_one_that_is_a_number_is_named():
+    data = cohort(*table(n=200))
+    for method in ("aligned", "mmd", "irm"):
+        cleaner = deconf.deconfound("stored", ["site", "kVp"], method=method)
+        with pytest.raises(SettingsError, match=f"{method} needs .*levels, and kVp is continuous"):
+            cleaner.fit(data)
+
+
 def test_auto_serves_a_continuous_confounder():
     z, frame = table(n=500)
     clean = deconf.deconfound("stored", "kVp").fit(cohort(z, frame))

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from deconf.errors import SettingsError
+from deconf.errors import SettingsError, listing
 from deconf.maths.design import levels_of
+from deconf.maths.kinds import is_categorical
 from deconf.maths.moments import CellMoments, Given, cell_moments, without_basis
 
 MOST_MAPPED = 64  # levels, joint ones included, that get a map each
+
+
+def require_levels(method: str, table: pd.DataFrame, confounders: Sequence[str]) -> None:
+    """Refuse, by their names, confounders that are numbers.
+
+    Raises
+    ------
+    SettingsError
+        With the remedy.
+    """
+    if numbers := [name for name in confounders if not is_categorical(table[name])]:
+        raise SettingsError(
+            f"{method} needs confounders with levels, and {listing(numbers)} "
+            f"{'are' if numbers[1:] else 'is'} continuous: bin {'them' if numbers[1:] else 'it'}, "
+            "say with pandas.qcut, or use 'leace'."
+        )
 
 
 @dataclass(frozen=True)
