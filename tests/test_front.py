@@ -321,7 +321,7 @@ def test_a_continuous_confounder_is_removed_curve_and_all():
 
 
 def test_of_several_confounders_the_one_that_is_a_number_is_named():
-    data = cohort(*table(n=200))
+    data = cohort(*table(n=1500))
     for method in ("aligned", "mmd", "irm"):
         cleaner = deconf.deconfound("stored", ["site", "kVp"], method=method)
         with pytest.raises(SettingsError, match=f"{method} needs .*levels, and kVp is continuous"):
