@@ -78,8 +78,8 @@ class LevelMoments:
         if len(design) > MOST_MAPPED:
             raise SettingsError(
                 f"{name} makes a map for each level, and these are {len(design):,}, joint ones "
-                f"included: at most {MOST_MAPPED}. Pool the rarest, fit one confounder after the "
-                "other, or use 'combat' or 'leace', which take any number."
+                f"included: at most {MOST_MAPPED}. Pool the rarest, fit several confounders one "
+                "after the other, or use 'combat' or 'leace', which take any number."
             )
         strata = int(given.codes.max()) + 1
         cell = levels * strata + given.codes
