@@ -253,6 +253,11 @@ def test_too_few_pairs_for_a_batch_and_stored_embeddings_are_refused():
         ({"rank": 0}, "rank is 0"),
         ({"budget": -1.0}, r"budget is -1\.0"),
         ({"learning_rate": 0.0}, r"learning_rate is 0\.0"),
+        ({"learning_rate": "x"}, "learning_rate is 'x': expected a number above zero"),
+        ({"strength": "x"}, "strength is 'x': expected a number"),
+        ({"keep": True}, "keep is True: expected a number"),
+        ({"budget": float("nan")}, "budget is nan"),
+        ({"rank": 2.5}, r"rank is 2\.5: expected a whole number"),
         ({"batch": 10, "accumulate": 4}, "batch of 10 .* 4 equal parts"),
     ],
 )
@@ -262,6 +267,12 @@ def test_settings_that_cannot_be_are_named(wrong, words):
     for method in (Paired, DANN, CDANN, Critic):
         with pytest.raises(SettingsError, match=words):
             method(tune=wrong)
+
+
+def test_numbers_of_numpy_are_the_numbers_they_stand_for():
+    written = Tune(np.str_("full"), rank=np.int64(4), strength=np.float32(2))
+    assert written == Tune("full", rank=4, strength=2.0)
+    assert (type(written.mode), type(written.strength)) == (str, float)
 
 
 # ---------------------------------------------------------------- through the front door
