@@ -165,7 +165,13 @@ class Deconfounder:
         if how is None or not any(i.is_needed for i in plan.distinct()):
             return Tuned(self.encoder, ())
         # What is trained is judged by what a closed form leaves of it, not by itself once more.
-        closed = self if self._needs_pairs else replace(self, method=LEACE())
+        form: Any = replace(self.method, tune="none") if self._needs_pairs else LEACE()  # type: ignore[type-var]
+        closed = replace(self, method=form)
+        tells = {
+            "method": described(form),
+            "unlabelled": self.unlabelled,
+            "removes": [str(i) for i in plan.distinct()],
+        }
         return tune_encoder(
             self.encoder,
             cohort,
@@ -176,6 +182,7 @@ class Deconfounder:
             outcome=outcomes_of(cohort.table, plan.outcome),
             seed=self.seed,
             checkpoint=checkpoint,
+            closed_form=tells,
         )
 
     def _fit_all(self, z: np.ndarray, cohort: Cohort, plan: Plan) -> _Whole:

@@ -202,6 +202,31 @@ def test_a_finished_run_is_read_back_and_another_run_is_refused(tmp_path, monkey
         tuned(of, FAST, objective="pairs", checkpoint=tmp_path)
     with pytest.raises(SettingsError, match="a run with another cohort"):
         tuned(cohort(80, seed=99), how, objective="pairs", checkpoint=tmp_path)
+    for y in (1 - outcome(of), None):
+        with pytest.raises(SettingsError, match="a run with another outcome"):
+            tuned(of, how, objective="pairs", checkpoint=tmp_path, outcome=y)
+    with pytest.raises(SettingsError, match="a run with another closed form"):
+        tuned(of, how, objective="pairs", checkpoint=tmp_path, closed_form={"method": "other"})
+
+
+@pytest.mark.usefixtures("lenient")
+def test_the_door_takes_no_encoder_that_was_trained_for_another_outcome_or_closed_form(tmp_path):
+    images, table = films(80)
+    table["other"] = table["patient"] % 2
+    how = Tune("full", epochs=1, batch=20, learning_rate=1e-3, budget=1.0)
+
+    def fit(outcome="ill", **settings):
+        of = deconf.Cohort.from_arrays(images, table, patient="patient", outcome=outcome)
+        method = Paired(tune=how, **settings)
+        cleaner = deconf.deconfound(encoder(), "portable", given=(), method=method)
+        return cleaner.fit(of, checkpoint=tmp_path)
+
+    first = fit()
+    assert fit().encoder.digest == first.encoder.digest
+    with pytest.raises(SettingsError, match="a run with another outcome"):
+        fit("other")
+    with pytest.raises(SettingsError, match="a run with another closed form"):
+        fit(rank="full")
 
 
 # ---------------------------------------------------------------- images, pairs, what is refused
