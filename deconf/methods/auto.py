@@ -47,7 +47,14 @@ from deconf.maths.maps import Adapter, AffineMap, EmbeddingMap
 from deconf.maths.moments import Given
 from deconf.maths.threads import one_thread
 from deconf.methods.aligned import Aligned
-from deconf.methods.base import Method, MethodCard, as_arrays, methods, resolve
+from deconf.methods.base import (
+    Method,
+    MethodCard,
+    as_arrays,
+    methods,
+    require_untuned,
+    resolve,
+)
 from deconf.methods.cells import (
     balanced,
     best_read,
@@ -131,11 +138,14 @@ class Auto(Method):
     trained: str | Method | None = None
 
     def __post_init__(self) -> None:
-        if self.trained is not None and not hasattr(resolve(self.trained), "start"):
+        if self.trained is None:
+            return
+        if not hasattr(resolve(self.trained), "start"):
             named = ", ".join(n for n in methods if hasattr(methods[n], "start"))
             raise SettingsError(
                 f"trained is {self.trained!r}: name one of {named}, or their settings."
             )
+        require_untuned(resolve(self.trained), "trained")
 
     def fit(
         self,

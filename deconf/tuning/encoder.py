@@ -27,6 +27,7 @@ from deconf.encoders.tune import Tune
 from deconf.errors import CohortError, SettingsError
 from deconf.maths.maps import EmbeddingMap
 from deconf.training import Schedule, train, trained_state, write_whole
+from deconf.tuning.asked import require_encoder
 from deconf.tuning.images import Images
 from deconf.tuning.judge import Judge, Target
 from deconf.tuning.lora import add_low_rank, merge_low_rank
@@ -114,6 +115,7 @@ def tune_encoder(
     CohortError
         Too few rows, pairs or held-out patients.
     """
+    require_encoder(encoder)
     learning, judging = patient_split(cohort.patients, HELD_OUT, strata=_cells(targets), seed=seed)
     y = None if outcome is None else np.asarray(outcome, dtype=np.float64).reshape(len(cohort), -1)
     if checkpoint is not None:

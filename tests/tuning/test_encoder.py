@@ -18,7 +18,7 @@ import deconf.tuning.encoder as own
 from deconf.encoders import Preprocess, Tune
 from deconf.errors import CohortError, ReadError, SettingsError
 from deconf.maths.moments import Given
-from deconf.methods import CDANN, DANN, LEACE, Critic, Paired
+from deconf.methods import CDANN, DANN, LEACE, Auto, Critic, Paired, configured
 from deconf.methods.base import methods
 from deconf.methods.game import Rounds
 from deconf.probes.leakage import leakage
@@ -264,11 +264,32 @@ def test_pairs_are_of_one_patient_and_stratum_at_two_levels():
 def test_too_few_pairs_for_a_batch_and_stored_embeddings_are_refused():
     with pytest.raises(CohortError, match=r"pairs of films of one patient.*batch takes 64"):
         tuned(cohort(60), Tune("full"), objective="pairs")
-    z = encoder().embed(cohort(80))
-    of = cohort(80).with_embeddings(z)
-    cleaner = deconf.deconfound("stored", "portable", method=Paired(tune="lora"))
-    with pytest.raises(SettingsError, match=r"'stored' has no encoder.*tune='none'"):
-        cleaner.fit(of)
+    of = cohort(80).with_embeddings(np.zeros((160, 3)))  # nor where nothing is to be removed
+    for method in (Paired(tune="lora"), CDANN(tune="lora")):
+        cleaner = deconf.deconfound("stored", "portable", method=method)
+        with pytest.raises(SettingsError, match=r"'stored' has no encoder.*tune='none'"):
+            cleaner.fit(of)
+    with pytest.raises(SettingsError, match=r"'stored' has no encoder"):
+        tuned(of, start=deconf.load_encoder("stored"))
+
+
+def test_a_tune_within_a_method_and_a_checkpoint_without_one_are_refused(tmp_path):
+    for tune in ("full", Tune("lora", rank=2)):
+        says = r"start is Paired\(tune=.*pass method=Paired\(tune=...\).*tune='none' in start"
+        with pytest.raises(SettingsError, match=says):
+            CDANN(start=Paired(tune=tune))
+        with pytest.raises(SettingsError, match=r"trained is DANN\(tune=.*pass method=DANN\("):
+            Auto(trained=DANN(tune=tune))
+    with pytest.raises(SettingsError, match="start is Paired"):
+        configured("mmd", {"start": {"name": "paired", "settings": {"tune": "lora"}}})
+    assert CDANN(start=Paired(), tune="lora").start == Paired()
+    assert Auto(trained=CDANN(start=Paired())).trained == CDANN(start=Paired())
+    for method in ("leace", "paired", "auto"):
+        cleaner = deconf.deconfound(encoder(), "portable", method=method)
+        says = rf"run' keeps .* '{method}' .*method=CDANN\(tune='lora'"
+        with pytest.raises(SettingsError, match=says):
+            cleaner.fit(cohort(60), checkpoint=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
