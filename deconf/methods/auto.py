@@ -57,11 +57,9 @@ from deconf.methods.base import (
 )
 from deconf.methods.cells import (
     balanced,
-    best_read,
     cells,
     decided_by,
     fewest_patients,
-    is_read,
     read_each,
 )
 from deconf.methods.counterfactual import Counterfactual
@@ -72,6 +70,7 @@ from deconf.methods.transport import FEWEST as COORDINATES
 from deconf.methods.transport import WISHED, Transport, coordinates, merged
 from deconf.probes.head import choose_strength, fit_head
 from deconf.probes.leakage import Leakage
+from deconf.probes.reading import best_read, is_read
 
 FEWEST = 10  # patients of a cell below which overlap is unsupported
 PENALTY = 0.15  # of one unit of leakage, in units of AUROC

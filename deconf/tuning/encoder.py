@@ -36,7 +36,6 @@ from deconf.tuning.objectives import Adversary, Reversed, info_nce, task_loss, w
 logger = logging.getLogger(__name__)
 
 HELD_OUT = 0.3  # share of the patients on whom epochs are judged
-READABLE = 0.55  # AUROC of the strongest fresh attacker below which there is nothing to train for
 EVERY = 100  # steps between checkpoints
 HEADS = 1e-2  # learning rate of task heads and adversaries, whatever that of the encoder
 LAST, BEST, SCORES, ASKED = "last.safetensors", "best.safetensors", "scores.json", "asked.json"
@@ -130,9 +129,9 @@ def tune_encoder(
         seed,
     )
     start = clean(raw[learning], learning)
-    judge.raw = judge.score(mapped(start, raw[judging]))
-    if judge.raw.leak < READABLE:
-        return Tuned(encoder, (f"encoder left untouched: nothing to remove, {judge.raw}",))
+    judge.begin(mapped(start, raw[judging]))
+    if judge.idle:
+        return Tuned(encoder, (f"encoder left untouched: {judge.idle}",))
     with TemporaryDirectory() as other, closing(Run(encoder, cohort, raw, learning, start)) as run:
         folder = Path(other) if checkpoint is None else Path(checkpoint)
         run.prepare(targets, y, how, objective, seed)

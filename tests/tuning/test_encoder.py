@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,7 +53,8 @@ def tuned(of, how=FAST, start=None, **more):
 
 @pytest.fixture
 def lenient(monkeypatch):
-    """Let any epoch be taken: for tests of what happens then."""
+    """Train whatever is read before, and let any epoch be taken: for tests of what happens then."""
+    monkeypatch.setattr(Judge, "idle", "")
     monkeypatch.setattr(judge, "MARGIN", -1.0)
     monkeypatch.setattr(judge, "ERRORS", 0.0)
 
@@ -118,7 +120,18 @@ def test_where_nothing_can_be_read_nothing_is_trained():
         blind.module[2].weight.zero_()
     done = tuned(of, start=blind, objective="pairs")
     assert done.encoder is blind
-    assert "nothing to remove" in done.reasons[0]
+    assert "untouched: nothing to remove, fresh attackers" in done.reasons[0]
+    assert "read 'portable' at AUROC 0.50 [0.50, 0.50]" in done.reasons[0]
+
+
+def test_where_too_few_are_held_out_to_tell_nothing_is_trained_and_that_is_said(monkeypatch):
+    """The trace is there: of 350 patients it is read.  Of 80 no attacker is surer than luck."""
+    monkeypatch.setattr(own.Run, "loss", lambda *_: pytest.fail("trained"))
+    start = encoder()
+    done = tuned(cohort(80), start=start, objective="pairs")
+    assert done.encoder is start
+    assert "too few patients are held out to tell whether anything is left" in done.reasons[0]
+    assert re.search(r"AUROC 0\.\d\d \[0\.\d\d, \d\.\d\d\].*12 held-out pat", done.reasons[0])
 
 
 @pytest.mark.usefixtures("lenient")
@@ -159,13 +172,14 @@ resumable(sys.argv[1])
 
 def resumable(folder):
     torch.set_num_threads(1)
-    own.EVERY = 2
+    own.EVERY, Judge.idle = 2, ""  # so few are trained on although nobody could tell what for
     return tuned(cohort(60), SOON, objective="pairs", checkpoint=folder)
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(own, "EVERY", 2)
+    monkeypatch.setattr(Judge, "idle", "")
     threads = torch.get_num_threads()
     whole = resumable(tmp_path / "whole")
     root = Path(__file__).parents[2]
@@ -261,6 +275,7 @@ def test_pairs_are_of_one_patient_and_stratum_at_two_levels():
     assert pairs_of(one, patients, np.array([0, 3, 4])).tolist() == [[3, 4]]
 
 
+@pytest.mark.usefixtures("lenient")
 def test_too_few_pairs_for_a_batch_and_stored_embeddings_are_refused():
     with pytest.raises(CohortError, match=r"pairs of films of one patient.*batch takes 64"):
         tuned(cohort(60), Tune("full"), objective="pairs")
