@@ -33,6 +33,7 @@ from deconf.methods.levels import require_levels
 from deconf.methods.paired import FEWEST_PAIRS
 from deconf.records.certificate import Certificate
 from deconf.records.salting import new_salt
+from deconf.tuning.asked import tune_of
 from deconf.tuning.encoder import Tuned, tune_encoder
 from deconf.tuning.judge import left_out_of, outcomes_of, targets_of
 
@@ -118,12 +119,15 @@ class Deconfounder:
             The graph yields no adjustment set among the measured columns, and no ``given=``.
         CohortError
             Fewer than 20 rows; no embeddings.
+        SettingsError
+            ``tune=`` with stored embeddings, or ``checkpoint=`` without it.
 
         Warns
         -----
         OverlapWarning
             Cells are empty: the map extrapolates, and ``plan.is_identified`` is False.
         """
+        how = tune_of(self.method, self.encoder, checkpoint)
         plan = self.plan(cohort)
         for invariance in plan.distinct():
             if not (invariance.is_identified or self._needs_pairs):  # pairs speak for themselves
@@ -143,7 +147,7 @@ class Deconfounder:
                 OverlapWarning,
                 stacklevel=2,
             )
-        tuned = self._tuned(cohort, plan, checkpoint)
+        tuned = self._tuned(cohort, plan, how, checkpoint)
         whole = self._fit_all(tuned.encoder.embed(cohort), cohort, plan)
         salt = new_salt()
         logger.info("%s fitted on %d rows for %s", whole.name, len(cohort), plan.distinct())
@@ -160,13 +164,20 @@ class Deconfounder:
             certify=lambda clean: self._certify(clean, cohort, plan, audit_on),
         )
 
-    def _tuned(self, cohort: Cohort, plan: Plan, checkpoint: str | Path | None) -> Tuned:
+    def _tuned(
+        self, cohort: Cohort, plan: Plan, how: Tune | None, checkpoint: str | Path | None
+    ) -> Tuned:
         """Return the encoder, trained further where the method asks for it."""
-        how = Tune.of(getattr(self.method, "tune", None))
         if how is None or not any(i.is_needed for i in plan.distinct()):
             return Tuned(self.encoder, ())
         # What is trained is judged by what a closed form leaves of it, not by itself once more.
-        closed = self if self._needs_pairs else replace(self, method=LEACE())
+        form: Any = replace(self.method, tune="none") if self._needs_pairs else LEACE()  # type: ignore[type-var]
+        closed = replace(self, method=form)
+        tells = {
+            "method": described(form),
+            "unlabelled": self.unlabelled,
+            "removes": [str(i) for i in plan.distinct()],
+        }
         return tune_encoder(
             self.encoder,
             cohort,
@@ -177,6 +188,7 @@ class Deconfounder:
             outcome=outcomes_of(cohort.table, plan.outcome),
             seed=self.seed,
             checkpoint=checkpoint,
+            closed_form=tells,
         )
 
     def _fit_all(self, z: np.ndarray, cohort: Cohort, plan: Plan) -> _Whole:

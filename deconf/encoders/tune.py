@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any, Literal
+
+import numpy as np
 
 from deconf.errors import SettingsError
 
@@ -37,7 +40,7 @@ class Tune:
     Raises
     ------
     SettingsError
-        A value is out of range.
+        A value is of another kind or out of range.
     """
 
     mode: Literal["lora", "full"] = "lora"
@@ -51,17 +54,22 @@ class Tune:
     budget: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
+        for f in fields(self):  # numbers of numpy become Python's: a checkpoint writes them down
+            if isinstance(value := getattr(self, f.name), np.generic):
+                object.__setattr__(self, f.name, value.item())
+        if not isinstance(self.mode, str) or self.mode not in MODES:
             raise SettingsError(f"tune is 'none', 'lora' or 'full', not {self.mode!r}.")
         for name in ("rank", "epochs", "batch", "accumulate"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise SettingsError(f"{name} is {value!r}: expected a whole number from 1 on.")
         for name in ("strength", "keep", "budget"):
-            if not getattr(self, name) >= 0:
-                raise SettingsError(f"{name} is {getattr(self, name)!r}: expected 0 or more.")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise SettingsError(f"learning_rate is {self.learning_rate!r}: must be above zero.")
+            value = getattr(self, name)
+            if not (_is_number(value) and value >= 0):
+                raise SettingsError(f"{name} is {value!r}: expected a number, 0 or more.")
+        rate = self.learning_rate
+        if rate is not None and not (_is_number(rate) and rate > 0):
+            raise SettingsError(f"learning_rate is {rate!r}: expected a number above zero.")
         if self.batch % self.accumulate:
             raise SettingsError(
                 f"a batch of {self.batch} cannot be computed in {self.accumulate} equal parts: "
@@ -96,3 +104,7 @@ class Tune:
     def rate(self) -> float:
         """The learning rate, chosen or by mode."""
         return self.learning_rate or (1e-3 if self.mode == "lora" else 1e-4)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -28,7 +28,7 @@ from deconf.maths.intervals import multilevel_auroc
 from deconf.maths.maps import Adapter, AffineMap, Chain, EmbeddingMap
 from deconf.maths.moments import Given, checked_weights, where_not_finite
 from deconf.maths.threads import one_thread
-from deconf.methods.base import Method, as_arrays, methods
+from deconf.methods.base import Method, as_arrays, methods, require_untuned
 from deconf.methods.films import Films, films_of, levels_in, outcomes, stratified
 from deconf.methods.game import Game, Penalty, Rounds, Standard, play, pointed
 from deconf.methods.judge import MOST, MOVED, Judge, Reading, applied
@@ -84,6 +84,8 @@ class Adapted(Method):
                 f"start is {self.start.registered_name!r}, which trains or selects itself: start "
                 "from a closed form."
             )
+        if isinstance(self.start, Method):
+            require_untuned(self.start, "start")
         for name in ("strength", "reconstruction", "budget"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}: it is zero or more.")

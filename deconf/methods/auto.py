@@ -47,14 +47,19 @@ from deconf.maths.maps import Adapter, AffineMap, EmbeddingMap
 from deconf.maths.moments import Given
 from deconf.maths.threads import one_thread
 from deconf.methods.aligned import Aligned
-from deconf.methods.base import Method, MethodCard, as_arrays, methods, resolve
+from deconf.methods.base import (
+    Method,
+    MethodCard,
+    as_arrays,
+    methods,
+    require_untuned,
+    resolve,
+)
 from deconf.methods.cells import (
     balanced,
-    best_read,
     cells,
     decided_by,
     fewest_patients,
-    is_read,
     read_each,
 )
 from deconf.methods.counterfactual import Counterfactual
@@ -65,6 +70,7 @@ from deconf.methods.transport import FEWEST as COORDINATES
 from deconf.methods.transport import WISHED, Transport, coordinates, merged
 from deconf.probes.head import choose_strength, fit_head
 from deconf.probes.leakage import Leakage
+from deconf.probes.reading import best_read, is_read
 
 FEWEST = 10  # patients of a cell below which overlap is unsupported
 PENALTY = 0.15  # of one unit of leakage, in units of AUROC
@@ -131,11 +137,14 @@ class Auto(Method):
     trained: str | Method | None = None
 
     def __post_init__(self) -> None:
-        if self.trained is not None and not hasattr(resolve(self.trained), "start"):
+        if self.trained is None:
+            return
+        if not hasattr(resolve(self.trained), "start"):
             named = ", ".join(n for n in methods if hasattr(methods[n], "start"))
             raise SettingsError(
                 f"trained is {self.trained!r}: name one of {named}, or their settings."
             )
+        require_untuned(resolve(self.trained), "trained")
 
     def fit(
         self,

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from deconf.encoders.tune import Tune
 from deconf.errors import SettingsError
 from deconf.maths.maps import EmbeddingMap
 from deconf.maths.moments import Given
@@ -171,3 +172,21 @@ def resolve(method: str | Method) -> Method:
     raise SettingsError(
         f"method must be a name or a settings object such as LEACE(rank='full'), not {method!r}."
     )
+
+
+def require_untuned(part: Method, setting: str) -> None:
+    """Refuse a method within a method that is to train the encoder: nobody would.
+
+    Raises
+    ------
+    SettingsError
+        ``part`` has a ``tune=``.
+    """
+    tune = getattr(part, "tune", None)
+    if Tune.of(tune) is not None:
+        kind = type(part).__name__
+        raise SettingsError(
+            f"{setting} is {kind}(tune={tune!r}), and only the method itself trains an encoder, "
+            f"never one within another: pass method={kind}(tune=...) to deconfound, or leave "
+            f"tune='none' in {setting}."
+        )

@@ -1,4 +1,4 @@
-"""Who is read best, and cells of confounder and adjustment set."""
+"""What is read of each confounder, and cells of confounder and adjustment set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from numpy import ndarray
 from deconf.maths.design import Confounder, pooled
 from deconf.methods.levels import balance
 from deconf.probes.leakage import Leakage, leakage
-
-ALPHA = 0.05
+from deconf.probes.reading import ALPHA
 
 
 def read_each(
@@ -31,7 +30,7 @@ def read_each(
         Also have numbers put in order.
     permutations : int
         At least; many confounders need more, since a leak must be the rarer by luck the more of
-        them are asked (`is_read`).
+        them are asked (`deconf.probes.reading.is_read`).
     """
     draws = max(permutations, round(len(confounders) / ALPHA))
     return tuple(
@@ -46,21 +45,6 @@ def read_each(
         else Leakage(reason="one level only")
         for one in confounders
     )
-
-
-def is_read(one: Leakage, several: tuple[Leakage, ...]) -> bool:
-    """Whether luck does not explain what was read, by Bonferroni over the confounders."""
-    return not one.reason and one.p * len(several) < ALPHA
-
-
-def best_read(found: tuple[Leakage, ...]) -> int:
-    """Return which confounder is read best: of those that luck does not explain, if there are."""
-
-    def rank(i: int) -> tuple[bool, float]:
-        one = found[i]
-        return is_read(one, found), -1.0 if one.reason else one.estimate.estimate
-
-    return max(range(len(found)), key=rank)
 
 
 def cells(codes: ndarray, strata: ndarray, labelled: ndarray) -> Int[ndarray, " n"]:

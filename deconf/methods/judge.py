@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,15 +14,15 @@ from deconf.maths.intervals import stratified_auroc
 from deconf.maths.maps import EmbeddingMap
 from deconf.maths.moments import Given
 from deconf.methods.base import tensor
-from deconf.methods.cells import best_read, is_read, read_each
+from deconf.methods.cells import read_each
 from deconf.methods.films import levels_in
 from deconf.probes.head import choose_strength, fit_head
 from deconf.probes.held_out import at_most
 from deconf.probes.leakage import Leakage
+from deconf.probes.reading import Verdict, best_read, verdict
 
 ATTACKERS = ("logistic", "quadratic", "boosted", "mlp")
 MOST = 10_000  # rows set aside that attackers read, and rows a head is fitted to
-FAR = 0.05  # AUROC above luck that counts as a leak worth training against
 MOVED = 0.5  # share of the variance that may go where there is no outcome to keep
 
 
@@ -66,17 +65,9 @@ class Reading:
         return (self.leak.estimate.high - self.leak.estimate.low) / (2 * 1.96)
 
     @property
-    def verdict(self) -> Literal["leaks", "clean", "undecided"]:
-        """Whether a confounder is read, or none is and a leak would have been seen, or neither.
-
-        The last as in an audit: neither an attacker's interval nor the null reaches far above luck.
-        """
-        if any(is_read(one, self.leaks) for one in self.leaks):
-            return "leaks"
-        is_sure = all(
-            not one.reason and max(one.upper, one.critical) < one.floor + FAR for one in self.leaks
-        )
-        return "clean" if is_sure else "undecided"
+    def verdict(self) -> Verdict:
+        """Whether a confounder is read, or none is and a leak would have been seen, or neither."""
+        return verdict(self.leaks)
 
     @property
     def unread(self) -> str:

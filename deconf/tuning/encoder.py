@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from deconf.encoders.tune import Tune
 from deconf.errors import CohortError, SettingsError
 from deconf.maths.maps import EmbeddingMap
 from deconf.training import Schedule, train, trained_state, write_whole
+from deconf.tuning.asked import require_encoder
 from deconf.tuning.images import Images
 from deconf.tuning.judge import Judge, Target
 from deconf.tuning.lora import add_low_rank, merge_low_rank
@@ -35,7 +36,6 @@ from deconf.tuning.objectives import Adversary, Reversed, info_nce, task_loss, w
 logger = logging.getLogger(__name__)
 
 HELD_OUT = 0.3  # share of the patients on whom epochs are judged
-READABLE = 0.55  # AUROC of the strongest fresh attacker below which there is nothing to train for
 EVERY = 100  # steps between checkpoints
 HEADS = 1e-2  # learning rate of task heads and adversaries, whatever that of the encoder
 LAST, BEST, SCORES, ASKED = "last.safetensors", "best.safetensors", "scores.json", "asked.json"
@@ -74,6 +74,7 @@ def tune_encoder(
     outcome: Float[ndarray, "n q"] | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
+    closed_form: Mapping[str, Any] | None = None,
 ) -> Tuned:
     """Train a copy of an encoder on the images of training patients; keep the best epoch.
 
@@ -103,6 +104,8 @@ def tune_encoder(
     checkpoint : folder, optional
         A run that was stopped, by a kill too, goes on from there to the same bits (on a CPU; some
         GPU kernels add in no fixed order).  A finished one is read back.
+    closed_form : mapping of JSON types, optional
+        What tells ``clean`` from another closed form: the folder of another is refused.
 
     Raises
     ------
@@ -111,9 +114,13 @@ def tune_encoder(
     CohortError
         Too few rows, pairs or held-out patients.
     """
+    require_encoder(encoder)
     learning, judging = patient_split(cohort.patients, HELD_OUT, strata=_cells(targets), seed=seed)
-    raw = encoder.embed(cohort)
     y = None if outcome is None else np.asarray(outcome, dtype=np.float64).reshape(len(cohort), -1)
+    if checkpoint is not None:
+        asked = _asked(encoder, cohort, targets, y, how, objective, seed, closed_form)
+        _require_same(Path(checkpoint), asked)
+    raw = encoder.embed(cohort)
     judge = Judge(
         [Target(t.name, t.codes[judging], t.strata[judging]) for t in targets],
         None if y is None else y[judging, 0],
@@ -122,13 +129,11 @@ def tune_encoder(
         seed,
     )
     start = clean(raw[learning], learning)
-    judge.raw = judge.score(mapped(start, raw[judging]))
-    if judge.raw.leak < READABLE:
-        return Tuned(encoder, (f"encoder left untouched: nothing to remove, {judge.raw}",))
+    judge.begin(mapped(start, raw[judging]))
+    if judge.idle:
+        return Tuned(encoder, (f"encoder left untouched: {judge.idle}",))
     with TemporaryDirectory() as other, closing(Run(encoder, cohort, raw, learning, start)) as run:
         folder = Path(other) if checkpoint is None else Path(checkpoint)
-        folder.mkdir(parents=True, exist_ok=True)
-        _require_same(folder, encoder, cohort, targets, how, objective, seed)
         run.prepare(targets, y, how, objective, seed)
 
         def told(epoch: int, epochs: int, loss: float) -> None:
@@ -320,29 +325,37 @@ def _cells(targets: Sequence[Target]) -> Int[ndarray, " n"]:
     return np.unique(np.column_stack(columns), axis=0, return_inverse=True)[1].ravel()
 
 
-def _require_same(
-    folder: Path,
+def _asked(
     encoder: Encoder,
     cohort: Cohort,
     targets: Sequence[Target],
+    outcome: ndarray | None,
     how: Tune,
     objective: Objective,
     seed: int,
-) -> None:
-    """Write down what a folder is for, or refuse one that is for something else."""
+    closed_form: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return all that a run depends on, as JSON types."""
     codes = hashlib.sha256()
     for t in targets:
         codes.update(t.codes.tobytes() + t.strata.tobytes())
-    asked: dict[str, Any] = {
+    y = None if outcome is None else hashlib.sha256(outcome.tobytes()).hexdigest()
+    return {
         "encoder": encoder.digest, "cohort": cohort.digest, "targets": codes.hexdigest(),
-        "settings": asdict(how), "objective": objective, "seed": seed,
+        "outcome": y, "settings": asdict(how), "objective": objective, "seed": seed,
+        "closed form": closed_form,
     }  # fmt: skip
+
+
+def _require_same(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Write down what a folder is for, or refuse one that is for something else."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / ASKED
     if not path.is_file():
         path.write_text(json.dumps(asked), encoding="utf-8")
         return
     known = json.loads(path.read_text(encoding="utf-8"))
-    other = [name for name, value in asked.items() if known.get(name) != value]
+    other = [name for name, value in asked.items() if name not in known or known[name] != value]
     if other:
         raise SettingsError(
             f"{folder} holds a run with another {other[0]}: name another folder, or delete it."

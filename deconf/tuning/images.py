@@ -15,7 +15,6 @@ from torch import Tensor
 from deconf.cohort.cohort import Cohort
 from deconf.encoders.base import Encoder
 from deconf.encoders.inputs import Files, Pixels, inputs_of
-from deconf.errors import SettingsError
 
 
 class Images:
@@ -31,11 +30,6 @@ class Images:
     """
 
     def __init__(self, encoder: Encoder, cohort: Cohort) -> None:
-        if encoder.is_stored:
-            raise SettingsError(
-                "tune= trains an encoder on images, and 'stored' has no encoder: pass the one that "
-                "made these embeddings, with the images, or leave tune='none'."
-            )
         self.encoder = encoder
         self.inputs = inputs_of(encoder, cohort)
         self._pool = ThreadPoolExecutor(min(16, max(4, os.cpu_count() or 1)), "deconf-images")

@@ -6,6 +6,9 @@ in the training learn from half of the held-out patients and read the other half
 eligible while the outcome, read within levels, has not lost more than the budget; of those the
 least readable is taken, and none where no one is better than the untouched encoder by a margin
 and by one and a half standard errors.
+
+Before the first, the untouched encoder is read.  It is trained only where something is read; where
+nothing is, that is worth saying only if a leak would have been seen (`deconf.probes.reading`).
 """
 
 from __future__ import annotations
@@ -25,14 +28,16 @@ from deconf.cohort.splits import patient_folds
 from deconf.errors import CohortError, SettingsError
 from deconf.maths import kinds
 from deconf.maths.design import confounders_in, design, pooled
-from deconf.maths.intervals import Interval, stratified_auroc
+from deconf.maths.intervals import stratified_auroc
 from deconf.maths.threads import one_thread
 from deconf.probes.head import choose_strength, fit_head
-from deconf.probes.leakage import leakage
+from deconf.probes.leakage import Leakage, leakage
+from deconf.probes.reading import ALPHA, beyond, verdict
 
 ATTACKERS = ("logistic", "boosted")
 MARGIN = 0.02  # AUROC by which an epoch must be less readable than the untouched encoder,
 ERRORS = 1.5  # and in its standard errors: of many noisy epochs the best looks good by luck
+DRAWS = 100  # permutations by which the untouched encoder is judged
 PATIENCE = 5  # epochs without a better one after which training ends
 
 
@@ -156,6 +161,8 @@ class Judge:
     outcome : (n,) of 0, 1 and nan, or None
     patients : (n,)
     budget : float
+    before : tuple of Leakage
+        What `begin` read of the untouched encoder, target by target.
     """
 
     targets: Sequence[Target]
@@ -165,6 +172,38 @@ class Judge:
     seed: int = 0
     raw: Score | None = None
     epochs: list[Score] = field(default_factory=list)
+    before: tuple[Leakage, ...] = ()
+
+    def begin(self, z: Float[ndarray, "n d"]) -> None:
+        """Read the untouched encoder, with enough permutations to tell a leak from luck.
+
+        Raises
+        ------
+        CohortError
+            As `score`.
+        """
+        draws = max(DRAWS, round(len(self.targets) / ALPHA))
+        with one_thread(z.size):
+            self.before = tuple(self._leak(z, t, draws) for t in self.targets)
+            self.raw = self._scored(z, self.before)
+
+    @property
+    def idle(self) -> str:
+        """Why there is nothing to train against, with the interval; empty where something leaks."""
+        found = verdict(self.before)
+        if found == "leaks":
+            return ""
+        worst = max(range(len(self.before)), key=lambda i: beyond(self.before[i]))
+        told = (
+            f"fresh attackers on held-out training patients read {self.targets[worst].name!r} at "
+            f"{self.before[worst]}"
+        )
+        if found == "clean":
+            return f"nothing to remove, {told}"
+        return (
+            "too few patients are held out to tell whether anything is left to remove, "
+            f"{told}: bring more patients"
+        )
 
     def score(self, z: Float[ndarray, "n d"]) -> Score:
         """Return how well fresh attackers and a fresh head read an embedding.
@@ -175,15 +214,17 @@ class Judge:
             Too few patients are held out for an attacker to learn and be judged.
         """
         with one_thread(z.size):
-            found = max((self._leak(z, t) for t in self.targets), key=lambda i: i.estimate)
-            error = (found.high - found.low) / (2 * 1.96)
-            return Score(found.estimate, self._task(z), error)
+            return self._scored(z, [self._leak(z, t, 20) for t in self.targets])
 
-    def _leak(self, z: ndarray, target: Target) -> Interval:
+    def _scored(self, z: ndarray, leaks: Sequence[Leakage]) -> Score:
+        found = max((one.estimate for one in leaks), key=lambda i: i.estimate)
+        return Score(found.estimate, self._task(z), (found.high - found.low) / (2 * 1.96))
+
+    def _leak(self, z: ndarray, target: Target, permutations: int) -> Leakage:
         use = target.codes >= 0
         found = leakage(
             z[use], target.codes[use], target.strata[use], self.patients[use],
-            attackers=ATTACKERS, permutations=20, bootstraps=100, seed=self.seed,
+            attackers=ATTACKERS, permutations=permutations, bootstraps=100, seed=self.seed,
         )  # fmt: skip
         if found.reason:
             raise CohortError(
@@ -191,7 +232,7 @@ class Judge:
                 f"films ({found.reason}), and without one no training may be believed. Bring more "
                 "patients, or use a method with tune='none'."
             )
-        return found.estimate
+        return found
 
     def _task(self, z: ndarray) -> float:
         """Return the AUROC of the outcome within levels, by a head cross-fitted in two halves."""

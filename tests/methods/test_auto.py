@@ -13,10 +13,10 @@ from deconf.maths.maps import AffineMap, Chain
 from deconf.maths.moments import Given
 from deconf.methods import auto
 from deconf.methods.auto import Auto, select
-from deconf.methods.cells import best_read, is_read
 from deconf.methods.leace import LEACE
 from deconf.methods.reweight import Reweight
 from deconf.probes.leakage import Leakage
+from deconf.probes.reading import best_read, is_read
 from tests.strategies import apply, gap, world
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import deconf.tuning.encoder as own
 from deconf.encoders import Preprocess, Tune
 from deconf.errors import CohortError, ReadError, SettingsError
 from deconf.maths.moments import Given
-from deconf.methods import CDANN, DANN, LEACE, Critic, Paired
+from deconf.methods import CDANN, DANN, LEACE, Auto, Critic, Paired, configured
 from deconf.methods.base import methods
 from deconf.methods.game import Rounds
 from deconf.probes.leakage import leakage
@@ -52,7 +53,8 @@ def tuned(of, how=FAST, start=None, **more):
 
 @pytest.fixture
 def lenient(monkeypatch):
-    """Let any epoch be taken: for tests of what happens then."""
+    """Train whatever is read before, and let any epoch be taken: for tests of what happens then."""
+    monkeypatch.setattr(Judge, "idle", "")
     monkeypatch.setattr(judge, "MARGIN", -1.0)
     monkeypatch.setattr(judge, "ERRORS", 0.0)
 
@@ -71,7 +73,7 @@ def left(one, of, new):
 
 
 def test_pairs_make_new_patients_less_readable_and_the_task_stays():
-    train, new = cohort(350), cohort(800, seed=197, both=False)
+    train, new = cohort(350, seed=98), cohort(800, seed=198, both=False)
     start = encoder()
     before = start.digest
     done = tuned(train, start=start, objective="pairs")
@@ -118,7 +120,18 @@ def test_where_nothing_can_be_read_nothing_is_trained():
         blind.module[2].weight.zero_()
     done = tuned(of, start=blind, objective="pairs")
     assert done.encoder is blind
-    assert "nothing to remove" in done.reasons[0]
+    assert "untouched: nothing to remove, fresh attackers" in done.reasons[0]
+    assert "read 'portable' at AUROC 0.50 [0.50, 0.50]" in done.reasons[0]
+
+
+def test_where_too_few_are_held_out_to_tell_nothing_is_trained_and_that_is_said(monkeypatch):
+    """The trace is there: of 350 patients it is read.  Of 80 no attacker is surer than luck."""
+    monkeypatch.setattr(own.Run, "loss", lambda *_: pytest.fail("trained"))
+    start = encoder()
+    done = tuned(cohort(80), start=start, objective="pairs")
+    assert done.encoder is start
+    assert "too few patients are held out to tell whether anything is left" in done.reasons[0]
+    assert re.search(r"AUROC 0\.\d\d \[0\.\d\d, \d\.\d\d\].*12 held-out pat", done.reasons[0])
 
 
 @pytest.mark.usefixtures("lenient")
@@ -159,13 +172,14 @@ resumable(sys.argv[1])
 
 def resumable(folder):
     torch.set_num_threads(1)
-    own.EVERY = 2
+    own.EVERY, Judge.idle = 2, ""  # so few are trained on although nobody could tell what for
     return tuned(cohort(60), SOON, objective="pairs", checkpoint=folder)
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(own, "EVERY", 2)
+    monkeypatch.setattr(Judge, "idle", "")
     threads = torch.get_num_threads()
     whole = resumable(tmp_path / "whole")
     root = Path(__file__).parents[2]
@@ -202,6 +216,31 @@ def test_a_finished_run_is_read_back_and_another_run_is_refused(tmp_path, monkey
         tuned(of, FAST, objective="pairs", checkpoint=tmp_path)
     with pytest.raises(SettingsError, match="a run with another cohort"):
         tuned(cohort(80, seed=99), how, objective="pairs", checkpoint=tmp_path)
+    for y in (1 - outcome(of), None):
+        with pytest.raises(SettingsError, match="a run with another outcome"):
+            tuned(of, how, objective="pairs", checkpoint=tmp_path, outcome=y)
+    with pytest.raises(SettingsError, match="a run with another closed form"):
+        tuned(of, how, objective="pairs", checkpoint=tmp_path, closed_form={"method": "other"})
+
+
+@pytest.mark.usefixtures("lenient")
+def test_the_door_takes_no_encoder_that_was_trained_for_another_outcome_or_closed_form(tmp_path):
+    images, table = films(80)
+    table["other"] = table["patient"] % 2
+    how = Tune("full", epochs=1, batch=20, learning_rate=1e-3, budget=1.0)
+
+    def fit(outcome="ill", **settings):
+        of = deconf.Cohort.from_arrays(images, table, patient="patient", outcome=outcome)
+        method = Paired(tune=how, **settings)
+        cleaner = deconf.deconfound(encoder(), "portable", given=(), method=method)
+        return cleaner.fit(of, checkpoint=tmp_path)
+
+    first = fit()
+    assert fit().encoder.digest == first.encoder.digest
+    with pytest.raises(SettingsError, match="a run with another outcome"):
+        fit("other")
+    with pytest.raises(SettingsError, match="a run with another closed form"):
+        fit(rank="full")
 
 
 # ---------------------------------------------------------------- images, pairs, what is refused
@@ -236,14 +275,36 @@ def test_pairs_are_of_one_patient_and_stratum_at_two_levels():
     assert pairs_of(one, patients, np.array([0, 3, 4])).tolist() == [[3, 4]]
 
 
+@pytest.mark.usefixtures("lenient")
 def test_too_few_pairs_for_a_batch_and_stored_embeddings_are_refused():
     with pytest.raises(CohortError, match=r"pairs of films of one patient.*batch takes 64"):
         tuned(cohort(60), Tune("full"), objective="pairs")
-    z = encoder().embed(cohort(80))
-    of = cohort(80).with_embeddings(z)
-    cleaner = deconf.deconfound("stored", "portable", method=Paired(tune="lora"))
-    with pytest.raises(SettingsError, match=r"'stored' has no encoder.*tune='none'"):
-        cleaner.fit(of)
+    of = cohort(80).with_embeddings(np.zeros((160, 3)))  # nor where nothing is to be removed
+    for method in (Paired(tune="lora"), CDANN(tune="lora")):
+        cleaner = deconf.deconfound("stored", "portable", method=method)
+        with pytest.raises(SettingsError, match=r"'stored' has no encoder.*tune='none'"):
+            cleaner.fit(of)
+    with pytest.raises(SettingsError, match=r"'stored' has no encoder"):
+        tuned(of, start=deconf.load_encoder("stored"))
+
+
+def test_a_tune_within_a_method_and_a_checkpoint_without_one_are_refused(tmp_path):
+    for tune in ("full", Tune("lora", rank=2)):
+        says = r"start is Paired\(tune=.*pass method=Paired\(tune=...\).*tune='none' in start"
+        with pytest.raises(SettingsError, match=says):
+            CDANN(start=Paired(tune=tune))
+        with pytest.raises(SettingsError, match=r"trained is DANN\(tune=.*pass method=DANN\("):
+            Auto(trained=DANN(tune=tune))
+    with pytest.raises(SettingsError, match="start is Paired"):
+        configured("mmd", {"start": {"name": "paired", "settings": {"tune": "lora"}}})
+    assert CDANN(start=Paired(), tune="lora").start == Paired()
+    assert Auto(trained=CDANN(start=Paired())).trained == CDANN(start=Paired())
+    for method in ("leace", "paired", "auto"):
+        cleaner = deconf.deconfound(encoder(), "portable", method=method)
+        says = rf"run' keeps .* '{method}' .*method=CDANN\(tune='lora'"
+        with pytest.raises(SettingsError, match=says):
+            cleaner.fit(cohort(60), checkpoint=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -253,6 +314,11 @@ def test_too_few_pairs_for_a_batch_and_stored_embeddings_are_refused():
         ({"rank": 0}, "rank is 0"),
         ({"budget": -1.0}, r"budget is -1\.0"),
         ({"learning_rate": 0.0}, r"learning_rate is 0\.0"),
+        ({"learning_rate": "x"}, "learning_rate is 'x': expected a number above zero"),
+        ({"strength": "x"}, "strength is 'x': expected a number"),
+        ({"keep": True}, "keep is True: expected a number"),
+        ({"budget": float("nan")}, "budget is nan"),
+        ({"rank": 2.5}, r"rank is 2\.5: expected a whole number"),
         ({"batch": 10, "accumulate": 4}, "batch of 10 .* 4 equal parts"),
     ],
 )
@@ -262,6 +328,12 @@ def test_settings_that_cannot_be_are_named(wrong, words):
     for method in (Paired, DANN, CDANN, Critic):
         with pytest.raises(SettingsError, match=words):
             method(tune=wrong)
+
+
+def test_numbers_of_numpy_are_the_numbers_they_stand_for():
+    written = Tune(np.str_("full"), rank=np.int64(4), strength=np.float32(2))
+    assert written == Tune("full", rank=4, strength=2.0)
+    assert (type(written.mode), type(written.strength)) == (str, float)
 
 
 # ---------------------------------------------------------------- through the front door

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from deconf.errors import CohortError
+from deconf.maths.intervals import Interval
+from deconf.probes.leakage import Leakage
 from deconf.tuning.judge import Judge, Score, Target
 
 
@@ -65,3 +67,39 @@ def test_too_few_held_out_patients_are_told():
     own = Judge([Target("portable", np.arange(6) % 2, np.zeros(6, int))], None, np.arange(6), 0.02)
     with pytest.raises(CohortError, match=r"can judge 'portable' on 6 held-out films.*tune='none'"):
         own.score(np.zeros((6, 2)))
+
+
+def test_nothing_to_remove_is_said_only_where_a_leak_would_have_been_seen():
+    def told(*readings):
+        before = []
+        for (value, low, high), p, critical in readings:
+            own = {"a": Interval(value, low, high)}
+            before.append(
+                Leakage(own, worst="a", floor=0.51, critical=critical, p=p, upper=high, n_test=9)
+            )
+        targets = [Target(f"c{i}", np.zeros(0), np.zeros(0)) for i in range(len(before))]
+        return Judge(targets, None, np.zeros(0), 0.02, before=tuple(before)).idle
+
+    sure, few = ((0.51, 0.49, 0.54), 0.4, 0.53), ((0.54, 0.38, 0.7), 0.3, 0.53)
+    assert told(sure).startswith("nothing to remove, ")
+    for unsure in (few, ((0.5, 0.45, 0.54), 0.8, 0.6)):  # the interval, the null
+        assert told(unsure).startswith("too few patients are held out to tell")
+    assert "'c1' at AUROC 0.54 [0.38, 0.70]" in told(sure, few)
+    leak = (0.55, 0.51, 0.58), 0.03, 0.54
+    assert told(leak) == ""
+    assert told(leak, sure).startswith("too few")  # of two, one is as rare by luck
+
+
+def test_the_untouched_encoder_is_read_against_luck_target_by_target():
+    rng = np.random.default_rng(0)
+    level, other = rng.integers(2, size=(2, 300))
+    z = rng.normal(size=(300, 4))
+    z[:, 0] += 3 * level
+    none = np.zeros(300, int)
+    own = Judge([Target("a", other, none), Target("b", level, none)], None, np.arange(300), 0.02)
+    own.begin(z)
+    assert own.idle == ""
+    assert [one.p * 2 < 0.05 for one in own.before] == [False, True]
+    assert own.raw.leak == own.before[1].estimate.estimate
+    own.begin(rng.normal(size=(300, 4)))
+    assert own.idle.startswith("too few")
