@@ -115,6 +115,7 @@ def test_the_planted_shortcut_misleads_raw_and_conditional_erasure_mends_it(coho
     assert b"train-0" not in everything  # no patient is named in a result
 
 
+@pytest.mark.slow
 def test_the_protocol_is_the_same_twice(cohort):
     first = run_shortcut(cohort, shortcut(splits=1), seed=3)[0]
     again = run_shortcut(cohort, shortcut(splits=1), seed=3)[0]
