@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from deconf.maths.kinds import levels
 from deconf.maths.maps import Adapter
-from deconf.methods.base import methods, resolve
+from deconf.methods.base import methods
 from deconf.methods.dfr import DFR
 from deconf.methods.invariant import InvariantRisk
 from deconf.methods.selection import read
@@ -82,7 +82,7 @@ def risk_of(cleaner: Any) -> type[InvariantRisk] | None:
         name = method.split(" then ")[-1]
         if name not in methods:  # "identity", "auto: leace"
             return None
-        method = resolve(name)
+        return methods[name] if issubclass(methods[name], InvariantRisk) else None
     return type(method) if isinstance(method, InvariantRisk) else None
 
 
