@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from deconf.errors import SettingsError
+from deconf.errors import CohortError, SettingsError
 from deconf.maths.maps import AffineMap, CellMap, Chain, EmbeddingMap, MixtureMap
 from deconf.maths.moments import Given
 from deconf.maths.shrinkage import SINGULAR, power
@@ -90,8 +90,10 @@ class Transport(Method):
 
         Raises
         ------
+        CohortError
+            The adjustment set is held additively: there are no strata.
         SettingsError
-            The confounder is continuous, or the adjustment set is no strata.
+            The confounder is continuous.
         """
         del outcome
         z, c, given = as_arrays(z, c, given)
@@ -161,11 +163,13 @@ def carried(
 
     Raises
     ------
+    CohortError
+        The adjustment set is held additively: there are no strata.
     SettingsError
-        The confounder is continuous, or the adjustment set is no strata.
+        The confounder is continuous.
     """
     if given.basis is not None:
-        raise SettingsError(
+        raise CohortError(
             f"{name} holds strata, and this adjustment set is held additively, as numbers, several "
             "outcomes at once and strata of few films are: bin numbers, name one outcome, or use "
             "'aligned' or 'leace'."

@@ -6,7 +6,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from deconf.errors import SettingsError
+from deconf.errors import CohortError, SettingsError
 from deconf.maths.maps import EntropicMap
 from deconf.maths.maps.entropic import debiased
 from deconf.maths.moments import Given
@@ -174,5 +174,5 @@ def test_settings_out_of_range_are_refused(wrong, says):
 def test_a_continuous_adjustment_set_is_refused_with_the_remedy():
     z, portable, ill = films(n=500)
     held = Given(ill, np.random.default_rng(0).standard_normal((500, 1)))
-    with pytest.raises(SettingsError, match=r"sinkhorn holds strata.*or use 'aligned' or 'leace'"):
+    with pytest.raises(CohortError, match=r"sinkhorn holds strata.*or use 'aligned' or 'leace'"):
         Sinkhorn().fit(z, np.eye(2)[portable], given=held)

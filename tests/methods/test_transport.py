@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from deconf.errors import SettingsError
+from deconf.errors import CohortError, SettingsError
 from deconf.maths.maps import MixtureMap, from_spec
 from deconf.maths.moments import Given
 from deconf.methods import Aligned, Transport
@@ -139,7 +139,7 @@ def test_settings_out_of_range_are_refused(wrong, says):
 def test_a_continuous_adjustment_set_is_refused_with_the_remedy():
     z, portable, ill = films(n=500)
     held = Given(ill, np.random.default_rng(0).standard_normal((500, 1)))
-    with pytest.raises(SettingsError, match="bin numbers, name one outcome, or use"):
+    with pytest.raises(CohortError, match="bin numbers, name one outcome, or use"):
         Transport().fit(z, np.eye(2)[portable], given=held)
 
 
